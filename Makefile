@@ -1,0 +1,28 @@
+# make demo    train and evaluate a small detector, no download needed
+# make test    the test suite
+# make env     the environment alone
+# Each creates $(VENV) when it is missing. Behind a proxy or with an own index,
+# pip's environment variables apply (PIP_INDEX_URL, ...).
+PYTHON ?= python3
+VENV ?= .venv
+READY := $(VENV)/ready
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-slow lint env
+demo: $(READY)
+	$(RUN) tools/demo.py
+
+test: $(READY) lint
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(RUN) -m pytest -m slow
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+
+env: $(READY)
+
+$(READY): tools/misc/make_env.py mmdet_scconv/stack.py setup.py
+	$(PYTHON) tools/misc/make_env.py $(VENV)
+	@touch $@

@@ -1,0 +1,130 @@
+"""MMDetection's ResNet with another convolution in place of its 3x3s."""
+import inspect
+from typing import Optional, Sequence
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmdet.models.backbones import ResNet
+from mmdet.registry import MODELS
+from mmengine.registry import MODELS as ROOT_MODELS
+from torch import nn
+
+from ..weights import prepare_pretrained
+
+
+def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
+    """Build the convolution ``cfg`` with the geometry of ``conv``.
+
+    Args:
+        conv (nn.Conv2d): The convolution to replace.
+        cfg (dict): Type and options of the new one.
+        norm_cfg (dict): MM config of the norms inside the new one, for
+            types that have any (a ``norm_layer`` argument).
+
+    Raises:
+        ValueError: If the output width of the new one differs.
+    """
+    options = {}
+    conv_type = cfg['type']
+    if not inspect.isclass(conv_type):
+        conv_type = ROOT_MODELS.get(conv_type)
+    if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
+        options['norm_layer'] = lambda width: build_norm_layer(
+            norm_cfg, width)[1]
+    new = build_conv_layer(
+        cfg,
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        **options)
+    if new.out_channels != conv.out_channels:
+        raise ValueError(
+            f'conv2_cfg={cfg!r} gives {new.out_channels} output channels, the '
+            f'block needs {conv.out_channels}')
+    return new
+
+
+@MODELS.register_module()
+class SwapResNet(ResNet):
+    """ResNet whose blocks have another convolution as ``conv2``.
+
+    In a Bottleneck that is the 3x3 (also where it has the stride); in a
+    BasicBlock the second 3x3, the one without stride (SCConv, Section 3.3
+    and Figure 1). The norm and the ReLU behind ``conv2`` stay. With no stage
+    swapped it is MMDetection's ResNet: same parameters, same outputs.
+
+    Args:
+        depth (int): 18, 34, 50, 101 or 152.
+        conv2_cfg (dict): Type and options of the convolution, e.g.
+            ``dict(type='SCConv', alpha=0.75)``. The norms inside it are
+            built from ``norm_cfg``.
+        stages_with_swap (Sequence[bool]): Stages whose blocks are swapped, at
+            least ``num_stages`` values. Defaults to all.
+        **kwargs: Arguments of ``mmdet.ResNet``, with their meaning there.
+
+    Shape: (N, 3, H, W) -> tuple of the stages in ``out_indices``, (N, C_i,
+    ceil(H / s_i), ceil(W / s_i)), as ``mmdet.ResNet``.
+
+    Raises:
+        ValueError: For invalid options of the convolution, too few
+            ``stages_with_swap``, or a stage with both DCN and a swap.
+    """
+
+    # Subclasses name their convolution; conv2_cfg then holds its options.
+    conv2_type: Optional[str] = None
+
+    def __init__(self,
+                 depth: int,
+                 conv2_cfg: Optional[dict] = None,
+                 stages_with_swap: Sequence[bool] = (True, True, True, True),
+                 **kwargs) -> None:
+        super().__init__(depth, **kwargs)
+        self.conv2_cfg = self._named_conv2_cfg(conv2_cfg)
+        if len(stages_with_swap) < self.num_stages:
+            raise ValueError(
+                f'stages_with_swap={stages_with_swap!r} has '
+                f'{len(stages_with_swap)} values, num_stages='
+                f'{self.num_stages} needs one for each stage')
+        self.stages_with_swap = tuple(stages_with_swap[:self.num_stages])
+        for i, swap in enumerate(self.stages_with_swap):
+            if not swap:
+                continue
+            if self.dcn is not None and self.stage_with_dcn[i]:
+                raise ValueError(
+                    f'stage_with_dcn={self.stage_with_dcn!r} and '
+                    f'stages_with_swap={stages_with_swap!r} both replace '
+                    f'conv2 of stage {i}: a stage can have one of them')
+            for block in getattr(self, self.res_layers[i]):
+                block.conv2 = swap_conv(block.conv2, self.conv2_cfg,
+                                        self.norm_cfg)
+        # ResNet froze its stages before the new convolutions were there
+        self._freeze_stages()
+
+    def _named_conv2_cfg(self, conv2_cfg: Optional[dict]) -> dict:
+        conv2_cfg = dict(conv2_cfg or {})
+        if self.conv2_type is not None:
+            given = conv2_cfg.setdefault('type', self.conv2_type)
+            if given != self.conv2_type:
+                raise ValueError(
+                    f'conv2_cfg type={given!r} is not valid: '
+                    f'{type(self).__name__} is made of {self.conv2_type!r}; '
+                    'SwapResNet takes any type')
+        elif 'type' not in conv2_cfg:
+            raise ValueError(
+                f'conv2_cfg={conv2_cfg!r} is not valid: SwapResNet needs the '
+                "name of a convolution, e.g. dict(type='SCConv')")
+        return conv2_cfg
+
+    def init_weights(self) -> None:
+        """Initialise as ResNet does, after a look at what is to be loaded.
+
+        Raises:
+            FileNotFoundError: If a pretrained checkpoint cannot be had; says
+                which file to put where.
+        """
+        prepare_pretrained(self)
+        super().init_weights()

@@ -1,0 +1,88 @@
+"""What the command lines of train.py and test.py have in common."""
+import argparse
+import copy
+import os
+import os.path as osp
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that MMDetection's train.py and test.py share."""
+    parser.add_argument('--work-dir', help='folder for logs and results')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value: lists as '
+        'key="[a,b]" or key=a,b, nested ones as key="[(a,b),(c,d)]", without '
+        'white space')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    # torchrun and torch.distributed.launch spell it differently
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config of a command line, with its options merged in.
+
+    ``work_dir``: the option, else the config's, else
+    ``work_dirs/NAME_OF_CONFIG``. Without a GPU, processes talk over gloo.
+
+    Raises:
+        FileNotFoundError: If the config does not exist.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if not torch.cuda.is_available():
+        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs',
+                                osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """MMEngine's runner, or the one that the config's ``runner_type`` names."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def tta_settings(test_pipeline: list) -> dict:
+    """Test-time augmentation by a horizontal flip, for any test pipeline.
+
+    The unflipped view comes first: its boxes are the ones that evaluations
+    which read the ground truth from the pipeline (VOC's) are given.
+
+    Returns:
+        dict: ``tta_model`` and ``tta_pipeline``.
+
+    Raises:
+        ValueError: If the pipeline does not end in ``PackDetInputs``.
+    """
+    *transforms, pack = copy.deepcopy(test_pipeline)
+    if pack['type'] != 'PackDetInputs':
+        raise ValueError(f'test pipeline ends in {pack["type"]!r}: test-time '
+                         "augmentation needs 'PackDetInputs' at the end")
+    meta_keys = pack.get('meta_keys', ('img_id', 'img_path', 'ori_shape',
+                                       'img_shape', 'scale_factor'))
+    pack['meta_keys'] = tuple(
+        dict.fromkeys((*meta_keys, 'flip', 'flip_direction')))
+    flips = [dict(type='RandomFlip', prob=prob) for prob in (0., 1.)]
+    return dict(
+        tta_model=dict(
+            type='DetTTAModel',
+            tta_cfg=dict(
+                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
+        tta_pipeline=transforms +
+        [dict(type='TestTimeAug', transforms=[flips, [pack]])])

@@ -1,0 +1,314 @@
+"""SCConv: Spatial and Channel reconstruction Convolution.
+
+Paper: Li, Wen, He, "SCConv: Spatial and Channel Reconstruction Convolution
+for Feature Redundancy", CVPR 2023. Not SCNet's *self-calibrated* convolution,
+which some code bases also call SCConv.
+
+    SCConv = SRU (which of the channels carry information, where?)
+           -> CRU (rich features by convolution, the rest cheaply)
+
+The paper leaves details open. They are read here so that the parameter and
+FLOP counts of its Tables 3 to 5 come out to every printed digit (see
+``low_width``). Inferred from the counts, not published: which of the 1x1
+convolutions have a bias, where the inner BatchNorms stand, and that the low
+branch and PWC1 are average-pooled where the convolution has a stride.
+Defined here, as the paper has C channels in and out only: for
+``in_channels != out_channels`` the SRU and the split work on the input's
+width; the low branch's squeeze is taken from the output's width, so that its
+concatenation always fits.
+
+Plain PyTorch: ``mmdet_scconv.layers`` imports nothing else of this package.
+"""
+import math
+from typing import Callable, Union
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .common import IntOrPair, check, check_conv_geometry, is_int
+
+LOW_WIDTHS = ('tables', 'text')
+
+
+class SRU(nn.Module):
+    """Spatial reconstruction unit: separate by a gate, then cross-reconstruct.
+
+    Source: SCConv, Section 3.1. GroupNorm's scale tells how much a channel
+    varies; a position whose re-weighted value passes the threshold is kept
+    whole and adds nothing to the non-informative part, any other goes into
+    both parts, damped by its weight. The halves of both are added crosswise.
+
+    The gate is decided on the logit and in fp32 (float64 for float64): as
+    initialised, the weights differ from 0.5 by about 1e-3, which fp16 and
+    bf16 round away behind the sigmoid.
+
+    Args:
+        in_channels (int): C, an even number.
+        gn_groups (int): Groups of the GroupNorm; must divide C. The paper
+            gives no number. Defaults to 16.
+        gate_threshold (float): Between 0 and 1. Defaults to 0.5.
+
+    Shape: (N, C, H, W) -> (N, C, H, W), of the input's dtype.
+
+    Raises:
+        ValueError: For an option out of its range.
+    """
+
+    # |sum(gamma)| is kept above this; it is C as initialised
+    min_gamma_sum = 1e-5
+
+    def __init__(self,
+                 in_channels: int,
+                 gn_groups: int = 16,
+                 gate_threshold: float = 0.5) -> None:
+        super().__init__()
+        check(
+            is_int(in_channels, 2) and in_channels % 2 == 0, 'in_channels',
+            in_channels, 'SRU adds two halves and needs an even number')
+        check(
+            is_int(gn_groups, 1) and in_channels % gn_groups == 0,
+            'gn_groups', gn_groups,
+            f'an int >= 1 that divides the {in_channels} input channels')
+        check(
+            isinstance(gate_threshold, (int, float))
+            and 0 < gate_threshold < 1, 'gate_threshold', gate_threshold,
+            'a number between 0 and 1 (exclusive)')
+        self.gate_threshold = gate_threshold
+        self.gn = nn.GroupNorm(gn_groups, in_channels)
+
+    def gate_logits(self, x: Tensor) -> Tensor:
+        """w_gamma * GN(x): what the paper puts into the sigmoid.
+
+        Args:
+            x (Tensor): (N, C, H, W), float32 or float64.
+        """
+        gamma = self.gn.weight.to(x.dtype)
+        total = gamma.sum()
+        # training may bring the sum near 0: bound the quotient, keep the sign
+        total = torch.where(total < 0, total.clamp(max=-self.min_gamma_sum),
+                            total.clamp(min=self.min_gamma_sum))
+        normalised = F.group_norm(x, self.gn.num_groups, gamma,
+                                  self.gn.bias.to(x.dtype), self.gn.eps)
+        return (gamma / total).view(1, -1, 1, 1) * normalised
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        logits = self.gate_logits(wide)
+        informative = logits > math.log(
+            self.gate_threshold / (1 - self.gate_threshold))
+        weights = torch.sigmoid(logits)
+        x1 = torch.where(informative, 1, weights) * wide
+        x2 = torch.where(informative, 0, weights) * wide
+        x11, x12 = x1.chunk(2, dim=1)
+        x21, x22 = x2.chunk(2, dim=1)
+        return torch.cat([x11 + x22, x12 + x21], dim=1).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f'gate_threshold={self.gate_threshold}'
+
+
+class CRU(nn.Module):
+    """Channel reconstruction unit: split, transform, fuse.
+
+    Source: SCConv, Section 3.2. The first ``alpha`` of the channels (up) are
+    squeezed and convolved (group-wise, GWC, plus point-wise, PWC1); the rest
+    (low) are squeezed and completed by a point-wise convolution (PWC2). A
+    softmax over the two means of each channel weights their sum.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        kernel_size (int | tuple): Odd size of the GWC. Defaults to 3.
+        stride (int | tuple): Of the GWC; the point-wise parts get pooled
+            input (ceil mode, so that odd sizes fit). Defaults to 1.
+        padding (int | tuple | str): "Same" padding. Defaults to 'same'.
+        dilation (int | tuple): Of the GWC. Defaults to 1.
+        alpha (float): Share of the input channels that go up, between 0 and
+            1. Defaults to 0.5.
+        squeeze_ratio (int): r, by which both squeezes narrow. Defaults to 2.
+        gwc_groups (int): Groups of the GWC. Defaults to 2.
+        low_width (str): Channels that the low branch is squeezed to:
+            'tables', C/r, gives the counts of Tables 3 to 5; 'text',
+            (1-alpha)C/r, is the formula of the paper's text and gives
+            Table 2's. Defaults to 'tables'.
+        norm_layer (Callable): Called with a number of channels, returns the
+            norm layer. Defaults to ``nn.BatchNorm2d``.
+
+    Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
+    ceil(W / stride)).
+
+    Raises:
+        ValueError: For an option out of its range, or widths that leave a
+            part without channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrPair = 3,
+        stride: IntOrPair = 1,
+        padding: Union[str, IntOrPair] = 'same',
+        dilation: IntOrPair = 1,
+        alpha: float = 0.5,
+        squeeze_ratio: int = 2,
+        gwc_groups: int = 2,
+        low_width: str = 'tables',
+        norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        kernel_size, stride, padding, dilation = check_conv_geometry(
+            kernel_size, stride, padding, dilation)
+        check(is_int(in_channels, 2), 'in_channels', in_channels,
+              'an int >= 2')
+        check(is_int(out_channels, 1), 'out_channels', out_channels,
+              'an int >= 1')
+        check(is_int(squeeze_ratio, 1), 'squeeze_ratio', squeeze_ratio,
+              'an int >= 1')
+        check(
+            isinstance(alpha, (int, float)) and 0 < alpha < 1, 'alpha', alpha,
+            'a number between 0 and 1 (exclusive)')
+        self.up_channels = round(alpha * in_channels)
+        self.low_channels = in_channels - self.up_channels
+        up_width = self.up_channels // squeeze_ratio
+        check(
+            up_width >= 1, 'alpha', alpha,
+            f'of {in_channels} input channels at least '
+            f'squeeze_ratio={squeeze_ratio} must go up')
+        check(
+            is_int(gwc_groups, 1) and up_width % gwc_groups == 0
+            and out_channels % gwc_groups == 0, 'gwc_groups', gwc_groups,
+            f'an int >= 1 that divides the {up_width} squeezed and the '
+            f'{out_channels} output channels of the GWC')
+        check(low_width in LOW_WIDTHS, 'low_width', low_width,
+              f'one of {LOW_WIDTHS}')
+        low_squeezed = out_channels // squeeze_ratio
+        if low_width == 'text':
+            low_squeezed = (out_channels -
+                            round(alpha * out_channels)) // squeeze_ratio
+        check(
+            1 <= low_squeezed < out_channels, 'squeeze_ratio', squeeze_ratio,
+            f'the low branch is squeezed to {low_squeezed} channels, between '
+            f'1 and {out_channels - 1} are possible with '
+            f'out_channels={out_channels}, alpha={alpha}, '
+            f'low_width={low_width!r}')
+
+        self.pool = nn.Identity() if stride == (1, 1) else nn.AvgPool2d(
+            stride, stride, ceil_mode=True)
+        self.squeeze_up = nn.Conv2d(self.up_channels, up_width, 1)
+        self.squeeze_up_bn = norm_layer(up_width)
+        self.squeeze_low = nn.Conv2d(self.low_channels, low_squeezed, 1)
+        self.squeeze_low_bn = norm_layer(low_squeezed)
+        # The norms of the sum Y1 and of the concatenation Y2 stand before
+        # the convolutions: tools that fuse "a conv and the norm after it"
+        # (mmcv's fuse_conv_bn) must not find a conv before them.
+        self.bn1 = norm_layer(out_channels)
+        self.bn2 = norm_layer(out_channels)
+        self.gwc = nn.Conv2d(
+            up_width,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups=gwc_groups,
+            bias=False)
+        self.pwc1 = nn.Conv2d(up_width, out_channels, 1, bias=False)
+        self.pwc2 = nn.Conv2d(low_squeezed, out_channels - low_squeezed, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up, low = x.split([self.up_channels, self.low_channels], dim=1)
+        up = self.squeeze_up_bn(self.squeeze_up(up))
+        y1 = self.bn1(self.gwc(up) + self.pwc1(self.pool(up)))
+        low = self.squeeze_low_bn(self.squeeze_low(self.pool(low)))
+        y2 = self.bn2(torch.cat([self.pwc2(low), low], dim=1))
+        means = torch.stack(
+            [y.mean((2, 3), keepdim=True) for y in (y1, y2)])
+        beta = torch.softmax(means, dim=0).to(y1.dtype)
+        return beta[0] * y1 + beta[1] * y2
+
+
+class SCConv(nn.Module):
+    """SRU then CRU, with the signature of ``nn.Conv2d``.
+
+    Args:
+        in_channels (int): Channels of the input, an even number.
+        out_channels (int): Channels of the output.
+        kernel_size (int | tuple): Odd size.
+        stride (int | tuple): Defaults to 1.
+        padding (int | tuple | str): Must be the "same" padding,
+            ``dilation * (kernel_size - 1) / 2``. Defaults to 0, as in
+            ``nn.Conv2d``.
+        dilation (int | tuple): Defaults to 1.
+        groups (int): Must be 1: SCConv replaces a dense convolution (for
+            the groups of its GWC see ``gwc_groups``). Defaults to 1.
+        bias (bool): Whether a learnable bias is added to the output, as
+            ``nn.Conv2d`` does; the inner convolutions keep theirs either
+            way. Defaults to True.
+        alpha, squeeze_ratio, gwc_groups, low_width, norm_layer: See
+            :class:`CRU`.
+        gn_groups, gate_threshold: See :class:`SRU`.
+
+    Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
+    ceil(W / stride)).
+
+    Raises:
+        ValueError: For an option out of its range; names the argument, the
+            value and what is allowed.
+    """
+
+    # what mmcv's ConvModule reads from a convolution
+    transposed = False
+    output_padding = (0, 0)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: Union[str, IntOrPair] = 0,
+        dilation: IntOrPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        alpha: float = 0.5,
+        squeeze_ratio: int = 2,
+        gwc_groups: int = 2,
+        gn_groups: int = 16,
+        gate_threshold: float = 0.5,
+        low_width: str = 'tables',
+        norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        check(
+            groups == 1, 'groups', groups,
+            'SCConv replaces a dense convolution, only 1 is possible; '
+            'gwc_groups sets the groups inside')
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size, self.stride, self.padding, self.dilation = \
+            check_conv_geometry(kernel_size, stride, padding, dilation)
+        self.groups = groups
+        self.sru = SRU(in_channels, gn_groups, gate_threshold)
+        self.cru = CRU(
+            in_channels,
+            out_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            alpha=alpha,
+            squeeze_ratio=squeeze_ratio,
+            gwc_groups=gwc_groups,
+            low_width=low_width,
+            norm_layer=norm_layer)
+        self.register_parameter(
+            'bias', nn.Parameter(torch.zeros(out_channels)) if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.cru(self.sru(x))
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype).view(1, -1, 1, 1)
+        return out

@@ -1,0 +1,73 @@
+"""The software that the package stands on: tested versions, and the check.
+
+Standard library only: setup.py and the environment tool read this file
+before anything is installed.
+"""
+import importlib
+import re
+
+# One tested stack. OpenMMLab's own mmcv stopped at torch 2.4; the onedl
+# packages are its maintained fork and keep the import names.
+TORCH = 'torch==2.13.0'
+MM_STACK = {
+    'mmengine': 'onedl-mmengine==0.10.12',
+    'mmcv': 'onedl-mmcv==2.3.6',
+    'mmdet': 'onedl-mmdetection==3.5.1',
+}
+# The last release that mmdet's imaug allows; headless: no libGL needed.
+OPENCV = 'opencv-python-headless==4.12.0.88'
+# What must be there while mmcv's operators are compiled.
+MMCV_BUILD = ('setuptools>=80,<82', 'wheel', 'packaging', 'ninja', 'psutil',
+              'numpy')
+
+# The oldest releases with the interfaces that the package uses.
+MINIMUM = {'mmengine': '0.8.3', 'mmcv': '2.0.0', 'mmdet': '3.1.0'}
+
+HOW_TO_INSTALL = (
+    'Install the tested stack with "make env" in a clone of mmdet-scconv, or '
+    'by hand:\n'
+    f'  pip install {TORCH} {MM_STACK["mmengine"]} {MM_STACK["mmdet"]}\n'
+    f'  pip install {" ".join(repr(r) for r in MMCV_BUILD)}\n'
+    f'  pip install --no-build-isolation {MM_STACK["mmcv"]}')
+
+
+def release(version: str) -> tuple:
+    """The leading numbers of a version, e.g. '2.1.0rc1+cpu' -> (2, 1, 0)."""
+    return tuple(
+        int(n) for n in re.match(r'\d+(?:\.\d+)*', version)[0].split('.'))
+
+
+def check_stack() -> None:
+    """Import mmengine, mmcv (with its operators) and mmdet.
+
+    Raises:
+        ImportError: If one is missing, too old or broken; names it and what
+            to install.
+    """
+    for name, minimum in MINIMUM.items():
+        try:
+            found = importlib.import_module(name).__version__
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise ImportError(
+                    f'mmdet_scconv: {name} is installed but cannot be '
+                    f'imported: {error}.\n{HOW_TO_INSTALL}') from error
+            raise ImportError(f'mmdet_scconv needs {name}>={minimum}, which '
+                              f'is not installed.\n{HOW_TO_INSTALL}') from None
+        except ImportError as error:
+            hint = ('\nOn a machine without a display: pip uninstall -y '
+                    'opencv-python opencv-python-headless && pip install '
+                    'opencv-python-headless' if 'libGL' in str(error) else '')
+            raise ImportError(
+                f'mmdet_scconv: {name} is installed but cannot be imported: '
+                f'{error}.{hint}\n{HOW_TO_INSTALL}') from error
+        if release(found) < release(minimum):
+            raise ImportError(f'mmdet_scconv needs {name}>={minimum}, found '
+                              f'{found}.\n{HOW_TO_INSTALL}')
+    try:
+        importlib.import_module('mmcv._ext')
+    except ImportError as error:
+        raise ImportError(
+            'mmdet_scconv: mmcv has no compiled operators here (mmcv-lite, or '
+            f'a build for another torch): {error}.\n{HOW_TO_INSTALL}'
+        ) from error

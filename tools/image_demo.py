@@ -1,0 +1,101 @@
+#!/usr/bin/env python
+"""Detect objects in images: pictures with boxes, and a JSON of predictions."""
+import argparse
+import json
+import os
+import os.path as osp
+import sys
+
+from mmdet.apis import DetInferencer
+from mmengine.utils import scandir
+from rich.progress import track
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff',
+            '.webp')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'inputs', nargs='+', help='image files, or folders of images')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out-dir',
+        default='outputs',
+        help='gets vis/ with the pictures and predictions.json '
+        '(default: outputs)')
+    parser.add_argument(
+        '--device', help='e.g. cpu or cuda:0 (default: a GPU where there is '
+        'one)')
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='lowest score of a box in the pictures and in the JSON '
+        '(default: 0.3)')
+    return parser.parse_args()
+
+
+def find_images(inputs):
+    """All images among files and folders (not their subfolders)."""
+    images = []
+    for path in inputs:
+        if osp.isdir(path):
+            names = sorted(
+                scandir(path, suffix=SUFFIXES, case_sensitive=False))
+            if not names:
+                raise SystemExit(f'image_demo: no images in the folder {path}')
+            images += [osp.join(path, name) for name in names]
+        elif osp.isfile(path):
+            images.append(path)
+        else:
+            raise SystemExit(f'image_demo: no such file or folder: {path}')
+    return images
+
+
+def main():
+    args = parse_args()
+    images = find_images(args.inputs)
+    for path in (args.config, args.checkpoint):
+        if not osp.isfile(path):
+            raise SystemExit(f'image_demo: no such file: {path}')
+    inferencer = DetInferencer(
+        args.config, args.checkpoint, args.device, show_progress=False)
+    classes = inferencer.model.dataset_meta['classes']
+    os.makedirs(args.out_dir, exist_ok=True)
+    results, unreadable = [], []
+    for image in track(images, description='images'):
+        try:
+            found, = inferencer(
+                image, out_dir=args.out_dir,
+                pred_score_thr=args.score_thr)['predictions']
+        except (OSError, AttributeError, ValueError) as error:
+            unreadable.append(f'{image}: {error}')
+            continue
+        results.append(
+            dict(
+                image=image,
+                predictions=[
+                    dict(
+                        label=label,
+                        class_name=classes[label],
+                        score=score,
+                        bbox=bbox) for label, score, bbox in zip(
+                            found['labels'], found['scores'], found['bboxes'])
+                    if score >= args.score_thr
+                ]))
+    predictions = osp.join(args.out_dir, 'predictions.json')
+    with open(predictions, 'w') as f:
+        json.dump(results, f, indent=1)
+    boxes = sum(len(r['predictions']) for r in results)
+    print(f'{boxes} boxes in {len(results)} images: {predictions} '
+          f'(bbox: x1, y1, x2, y2 in pixels), pictures in '
+          f'{osp.join(args.out_dir, "vis")}')
+    if unreadable:
+        print('Not read:', *unreadable, sep='\n  ', file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    main()
