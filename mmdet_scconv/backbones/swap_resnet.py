@@ -119,6 +119,11 @@ class SwapResNet(ResNet):
                 "name of a convolution, e.g. dict(type='SCConv')")
         return conv2_cfg
 
+    def train(self, mode: bool = True) -> 'SwapResNet':
+        """As ResNet's (``norm_eval``, frozen stages); returns the module."""
+        super().train(mode)
+        return self
+
     def init_weights(self) -> None:
         """Initialise as ResNet does, after a look at what is to be loaded.
 

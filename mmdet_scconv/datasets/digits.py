@@ -27,9 +27,9 @@ CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
            'eight', 'nine')
 # share of each class's digit samples that validation images are made from
 VAL_SHARE = 0.25
-MAX_DIGITS = 6
+MIN_DIGITS, MAX_DIGITS = 2, 7
 # side of a digit, as a share of the image's side
-MIN_SCALE, MAX_SCALE = 0.14, 0.42
+MIN_SCALE, MAX_SCALE = 0.18, 0.4
 
 
 class Box(NamedTuple):
@@ -73,13 +73,13 @@ def texture(rng: np.random.Generator, size: int) -> np.ndarray:
     """A background: smooth noise, stripes and grain, (size, size, 3) uint8."""
     cells = int(rng.integers(2, 9))
     image = rng.uniform(40, 215, 3) + cv2.resize(
-        rng.uniform(-50, 50, (cells, cells, 3)), (size, size),
+        rng.uniform(-35, 35, (cells, cells, 3)), (size, size),
         interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[:size, :size]
     angle = rng.uniform(0, np.pi)
     wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) *
                   rng.uniform(0.1, 0.9))
-    image += wave[..., None] * rng.uniform(0, 30)
+    image += wave[..., None] * rng.uniform(0, 20)
     image += rng.normal(0, rng.uniform(1, 8), image.shape)
     return np.clip(image, 0, 255).astype(np.uint8)
 
@@ -115,10 +115,11 @@ def place_digit(rng: np.random.Generator, image: np.ndarray,
 
 def make_image(rng: np.random.Generator, size: int, glyphs: np.ndarray,
                labels: np.ndarray) -> Tuple[np.ndarray, List[Box]]:
-    """One image with 1 to ``MAX_DIGITS`` digits, and their boxes."""
+    """One image with digits where they find room, and their boxes."""
     image = texture(rng, size)
     boxes: List[Box] = []
-    for i in rng.integers(len(glyphs), size=rng.integers(1, MAX_DIGITS + 1)):
+    count = rng.integers(MIN_DIGITS, MAX_DIGITS + 1)
+    for i in rng.integers(len(glyphs), size=count):
         place_digit(rng, image, glyphs[i], int(labels[i]), boxes)
     return image, boxes
 

@@ -1,0 +1,128 @@
+"""Tiny data sets in the layouts that the configs name, and weights."""
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.datasets import CocoDataset, VOCDataset
+from mmdet.models.backbones import ResNet
+
+from mmdet_scconv.datasets import make_digits
+
+REPO = Path(__file__).resolve().parent.parent
+IMAGE_SIZE = (60, 80)  # height, width
+BOXES = ((5, 10, 40, 50), (30, 5, 75, 45))  # x1, y1, x2, y2
+
+
+def write_images(folder, names, seed=0):
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for name in names:
+        image = rng.integers(0, 255, (*IMAGE_SIZE, 3), dtype=np.uint8)
+        for x1, y1, x2, y2 in BOXES:
+            image[y1:y2, x1:x2] //= 2
+        cv2.imwrite(str(folder / f'{name}.jpg'), image)
+
+
+def write_voc(root, classes, image_sets):
+    """A VOC folder; each image has a box of the first two classes, and a
+    third one that is marked difficult."""
+    names = [name for names in image_sets.values() for name in names]
+    write_images(root / 'JPEGImages', names)
+    (root / 'Annotations').mkdir()
+    (root / 'ImageSets' / 'Main').mkdir(parents=True)
+    for split, split_names in image_sets.items():
+        (root / 'ImageSets' / 'Main' / f'{split}.txt').write_text(
+            '\n'.join(split_names) + '\n')
+    for name in names:
+        node = ET.Element('annotation')
+        size = ET.SubElement(node, 'size')
+        ET.SubElement(size, 'width').text = str(IMAGE_SIZE[1])
+        ET.SubElement(size, 'height').text = str(IMAGE_SIZE[0])
+        for i, box in enumerate((*BOXES, (1, 1, 9, 9))):
+            obj = ET.SubElement(node, 'object')
+            ET.SubElement(obj, 'name').text = classes[i % 2 % len(classes)]
+            ET.SubElement(obj, 'difficult').text = str(int(i == 2))
+            bndbox = ET.SubElement(obj, 'bndbox')
+            for key, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box):
+                ET.SubElement(bndbox, key).text = str(value)
+        ET.ElementTree(node).write(root / 'Annotations' / f'{name}.xml')
+
+
+def write_coco(root, classes, splits):
+    """A COCO folder: ``splits`` maps an annotation file to an image folder."""
+    for ann_file, folder in splits.items():
+        names = [f'{folder.name}_{i}' for i in range(2)]
+        if not (root / folder).exists():
+            write_images(root / folder, names)
+        images = [
+            dict(
+                id=i,
+                file_name=f'{name}.jpg',
+                height=IMAGE_SIZE[0],
+                width=IMAGE_SIZE[1]) for i, name in enumerate(names)
+        ]
+        annotations = [
+            dict(
+                id=2 * i + j + 1,
+                image_id=i,
+                category_id=1 + j % len(classes),
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                area=(x2 - x1) * (y2 - y1),
+                iscrowd=0) for i in range(len(names))
+            for j, (x1, y1, x2, y2) in enumerate(BOXES)
+        ]
+        path = root / ann_file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps(
+                dict(
+                    images=images,
+                    annotations=annotations,
+                    categories=[
+                        dict(id=i, name=name)
+                        for i, name in enumerate(classes, start=1)
+                    ])))
+
+
+@pytest.fixture(scope='session')
+def data_home(tmp_path_factory):
+    """A folder outside the repository whose ``data/`` holds two images of
+    each data set that a config names."""
+    home = tmp_path_factory.mktemp('home')
+    data = home / 'data'
+    make_digits(str(data / 'digits'), num_train=8, num_val=2, size=96)
+    voc = VOCDataset.METAINFO['classes']
+    write_voc(data / 'VOCdevkit' / 'VOC2007', voc,
+              dict(trainval=['000001', '000002'], test=['000003', '000004']))
+    write_voc(data / 'VOCdevkit' / 'VOC2012', voc,
+              dict(trainval=['2008_000001', '2008_000002']))
+    write_voc(data / 'my_voc', ('object', ),
+              dict(train=['a', 'b'], val=['c', 'd']))
+    write_coco(
+        data / 'coco', CocoDataset.METAINFO['classes'], {
+            f'annotations/instances_{split}.json': Path(split)
+            for split in ('train2017', 'val2017')
+        })
+    write_coco(
+        data / 'my_coco', ('object', ), {
+            f'annotations/{split}.json': Path('images')
+            for split in ('train', 'val')
+        })
+    return home
+
+
+@pytest.fixture(scope='session')
+def torch_home(tmp_path_factory):
+    """A torch cache that holds the ImageNet checkpoints by name (random
+    weights), as on a machine without network."""
+    home = tmp_path_factory.mktemp('torch_home')
+    checkpoints = home / 'hub' / 'checkpoints'
+    checkpoints.mkdir(parents=True)
+    for depth, name in ((50, 'resnet50-0676ba61.pth'),
+                        (101, 'resnet101-63fe2227.pth')):
+        torch.save(ResNet(depth).state_dict(), checkpoints / name)
+    return home

@@ -1,0 +1,61 @@
+"""Run a config at a tiny size: two training steps, validation, test.
+
+A script of its own, so that a test runs it as a user would: in a fresh process,
+from a folder outside the repository. Prints the metrics as JSON.
+
+Usage: run_config.py CONFIG [BACKBONE_TYPE]; BACKBONE_TYPE swaps the backbone of
+a stock config, which then gets nothing but that and ``custom_imports``.
+"""
+import json
+import sys
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+SCALE = (96, 64)
+
+
+def shrink(node):
+    """Resize images to ``SCALE`` and load them in the main process."""
+    if isinstance(node, ConfigDict):
+        if node.get('type') == 'Resize':
+            node.scale = SCALE
+        if 'num_workers' in node:
+            node.num_workers = 0
+            node.persistent_workers = False
+        for value in node.values():
+            shrink(value)
+    elif isinstance(node, list):
+        for value in node:
+            shrink(value)
+
+
+def main(config, backbone_type=None):
+    cfg = Config.fromfile(config)
+    if backbone_type:
+        cfg.merge_from_dict({
+            'custom_imports': dict(
+                imports=['mmdet_scconv'], allow_failed_imports=False),
+            'model.backbone.type': backbone_type
+        })
+        # imports are done where a config file is read
+        cfg = Config.fromstring(cfg.pretty_text, '.py')
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        shrink(cfg[key])
+    cfg.train_cfg = dict(
+        type='IterBasedTrainLoop', max_iters=2, val_interval=2)
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    cfg.train_dataloader.batch_size = 2
+    cfg.param_scheduler = None
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False)
+    cfg.work_dir = 'work_dir'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    losses = runner.message_hub.get_scalar('train/loss')._log_history
+    assert len(losses) == 2 and all(0 < loss < 1e3 for loss in losses), losses
+    print(json.dumps(runner.test()))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

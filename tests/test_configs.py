@@ -1,0 +1,84 @@
+"""Every config runs: in a fresh process, outside the repository."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import REPO
+from mmengine.config import Config
+
+CONFIGS = sorted(
+    str(path.relative_to(REPO)) for path in (REPO / 'configs').rglob('*.py')
+    if '_base_' not in path.parts)
+SCRIPT = str(REPO / 'tests' / 'run_config.py')
+
+
+@pytest.fixture
+def run_config(tmp_path, data_home, torch_home):
+
+    def run(*args):
+        shutil.copytree(data_home / 'data', tmp_path / 'data')
+        done = subprocess.run(
+            [sys.executable, SCRIPT, *args],
+            cwd=tmp_path,
+            env=dict(os.environ, TORCH_HOME=str(torch_home)),
+            capture_output=True,
+            text=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_config_runs(config, run_config):
+    metrics = run_config(str(REPO / config))
+    assert {'coco/bbox_mAP', 'coco/bbox_mAP_50',
+            'coco/bbox_mAP_75'} <= set(metrics)
+    assert ('pascal_voc/mAP' in metrics) == ('voc' in config)
+
+
+@pytest.mark.parametrize('config', [
+    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+])
+def test_stock_config_with_the_backbone_swapped(config, run_config):
+    assert 'coco/bbox_mAP' in run_config(config, 'SCConvResNet')
+
+
+def test_conv_module_in_a_fresh_process(tmp_path):
+    code = ('import mmdet_scconv, torch\n'
+            'from mmcv.cnn import ConvModule\n'
+            'm = ConvModule(64, 64, 3, padding=1, '
+            "conv_cfg=dict(type='SCConv'), norm_cfg=dict(type='BN'))\n"
+            'print(tuple(m(torch.rand(2, 64, 7, 7)).shape))')
+    done = subprocess.run([sys.executable, '-c', code],
+                          cwd=tmp_path,
+                          capture_output=True,
+                          text=True)
+    assert done.stdout.endswith('(2, 64, 7, 7)\n'), done.stderr
+
+
+@pytest.mark.parametrize('data', ['coco', 'voc0712'])
+@pytest.mark.parametrize('row', ['r101', 'scconv-r50', 'scconv-r101'])
+def test_rows_of_a_table_differ_in_the_backbone_alone(data, row):
+
+    def load(name):
+        cfg = Config.fromfile(
+            REPO / f'configs/scconv/faster-rcnn_{name}_fpn_1x_{data}.py')
+        cfg = cfg.to_dict()
+        del cfg['model']['backbone']
+        # how BN is trained on several GPUs belongs to the backbone
+        cfg.pop('sync_bn', None)
+        return cfg
+
+    assert load(row) == load('r50')
+
+
+def test_voc_trains_on_small_boxes():
+    cfg = Config.fromfile(
+        REPO / 'configs/scconv/faster-rcnn_r50_fpn_1x_voc0712.py')
+    for dataset in cfg.train_dataloader.dataset.dataset.datasets:
+        assert dataset.filter_cfg == dict(filter_empty_gt=True, min_size=32)

@@ -1,0 +1,228 @@
+"""The command lines, run as a user does: from a folder outside the repo."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPO
+
+CONFIG = str(REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_6e_digits.py')
+SMALL = [
+    '--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+    'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
+    'test_dataloader.num_workers=0',
+    'test_dataloader.persistent_workers=False', 'default_hooks.logger.interval=1'
+]
+
+
+def command(*args):
+    args = [str(a) for a in args]
+    if args[0].endswith('.py'):
+        args = [sys.executable, str(REPO / 'tools' / args[0]), *args[1:]]
+    else:
+        args[0] = str(REPO / 'tools' / args[0])
+    return args
+
+
+@pytest.fixture
+def tool(tmp_path, data_home):
+    """Runs a tool in an empty folder with the data in it."""
+    (tmp_path / 'data').symlink_to(data_home / 'data')
+    environment = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
+
+    def run(*args, check=True, **variables):
+        done = subprocess.run(
+            command(*args),
+            cwd=tmp_path,
+            env=dict(environment, **variables),
+            capture_output=True,
+            text=True)
+        output = done.stdout + done.stderr
+        assert not check or done.returncode == 0, output[-4000:]
+        return done.returncode, output
+
+    run.folder = tmp_path
+    return run
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory, data_home):
+    """A checkpoint of train.py itself, in its default work dir."""
+    folder = tmp_path_factory.mktemp('trained')
+    (folder / 'data').symlink_to(data_home / 'data')
+    subprocess.run(
+        command('train.py', CONFIG, *SMALL),
+        cwd=folder,
+        check=True,
+        capture_output=True)
+    return (folder / 'work_dirs/faster-rcnn_scconv-r18_fpn_6e_digits' /
+            'epoch_1.pth')
+
+
+def test_train_writes_a_checkpoint(checkpoint):
+    assert checkpoint.is_file()
+
+
+def test_test(tool, checkpoint):
+    _, output = tool('test.py', CONFIG, checkpoint, '--work-dir', 'out dir',
+                     '--out', 'results.pkl', '--show-dir', 'shown', *SMALL)
+    assert 'coco/bbox_mAP_50' in output
+    assert (tool.folder / 'results.pkl').is_file()
+    shown = list(tool.folder.glob('out dir/*/shown/*.jpg'))
+    assert len(shown) == 2
+
+
+@pytest.mark.parametrize('config', [
+    CONFIG,
+    REPO / 'configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py'
+])
+def test_test_time_augmentation(tool, checkpoint, config):
+    """The VOC evaluation reads its boxes from the pipeline: not flipped."""
+    if 'voc' in str(config):
+        # 10 classes on the one-class data: enough to run
+        options = [*SMALL, 'model.roi_head.bbox_head.num_classes=10']
+    else:
+        options = SMALL
+    _, output = tool('test.py', config, checkpoint, '--tta', *options)
+    assert 'coco/bbox_mAP' in output
+
+
+def test_dist_train_and_dist_test(tool):
+    """Two processes on the CPU, over gloo; a work dir with a space."""
+    _, output = tool('dist_train.sh', CONFIG, 2, '--work-dir', 'work dir',
+                     *SMALL, PORT='29611', CUDA_VISIBLE_DEVICES='')
+    assert 'Distributed training: True' in output
+    assert 'GPU number: 2' in output
+    # 8 images, 2 processes, 2 images each
+    assert 'Epoch(train) [1][2/2]' in output
+    _, output = tool('dist_test.sh', CONFIG, 'work dir/epoch_1.pth', 2, *SMALL,
+                     PORT='29612', CUDA_VISIBLE_DEVICES='')
+    assert 'coco/bbox_mAP' in output
+
+
+@pytest.mark.parametrize('script', [
+    'dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'
+])
+def test_scripts_without_arguments_say_how_they_are_used(tool, script):
+    code, output = tool(script, check=False)
+    assert code == 2
+    assert f'tools/{script} ' in output
+
+
+@pytest.mark.parametrize('script,positional', [
+    ('slurm_train.sh', ['partition', 'my job', 'a config.py', 'work dir']),
+    ('slurm_test.sh', ['partition', 'my job', 'a config.py', 'a b.pth']),
+])
+def test_slurm_scripts_quote_and_count(tool, script, positional):
+    """A stand-in for srun prints its arguments, one a line."""
+    srun = tool.folder / 'bin' / 'srun'
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    _, output = tool(
+        script,
+        *positional,
+        '--cfg-options',
+        'a="b c"',
+        PATH=f'{srun.parent}:{os.environ["PATH"]}',
+        GPUS='4',
+        GPUS_PER_NODE='8',
+        SRUN_ARGS='--qos=high --time=10')
+    lines = output.splitlines()
+    assert lines[:3] == ['-p', 'partition', '--job-name=my job']
+    assert {'--gres=gpu:4', '--ntasks=4', '--ntasks-per-node=4', '--qos=high',
+            '--time=10', 'a="b c"'} <= set(lines)
+    assert {'a config.py', positional[3]} <= set(lines)
+    assert lines[-2:] == ['--launcher', 'slurm']
+
+
+def test_resume_after_kill(tool):
+    """Killed in the middle of the second epoch, it goes on after the first.
+    """
+    options = [
+        '--work-dir', 'run', *SMALL, 'train_cfg.max_epochs=3',
+        'default_hooks.logger.interval=1', 'train_dataloader.batch_size=1',
+        'train_cfg.val_interval=3'
+    ]
+    log = tool.folder / 'killed.log'
+    with open(log, 'w') as out:
+        process = subprocess.Popen(
+            command('train.py', CONFIG, *options),
+            cwd=tool.folder,
+            stdout=out,
+            stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while 'Epoch(train) [2][3/8]' not in log.read_text():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tool.folder / 'run/epoch_2.pth').exists()
+    _, output = tool('train.py', CONFIG, '--resume', *options)
+    assert 'resumed epoch: 1, iter: 8' in output
+    assert 'Epoch(train) [1]' not in output
+    assert 'Epoch(train) [2][1/8]' in output
+    assert (tool.folder / 'run/epoch_3.pth').exists()
+
+
+def test_auto_scale_lr(tool):
+    _, output = tool('train.py', CONFIG, '--auto-scale-lr', *SMALL)
+    # made for 8 images a step, run with 2
+    assert 'LR has been automatically scaled from 0.0005 to 0.000125' in \
+        output
+
+
+def test_auto_scale_lr_needs_a_base(tool):
+    config = tool.folder / 'config.py'
+    config.write_text(f'_base_ = {CONFIG!r}\n'
+                      'auto_scale_lr = dict(_delete_=True, enable=False)\n')
+    code, output = tool('train.py', config, '--auto-scale-lr', check=False)
+    assert code == 1
+    assert 'has no auto_scale_lr.base_batch_size' in output
+
+
+def test_image_demo(tool, checkpoint):
+    images = tool.folder / 'images'
+    shutil.copytree(tool.folder / 'data/digits/JPEGImages', images)
+    (images / 'damaged.jpg').write_bytes(b'not an image')
+    (images / 'notes.txt').write_text('not an image either')
+    code, output = tool('image_demo.py', images, CONFIG, checkpoint,
+                        '--out-dir', 'out', '--score-thr', '0.01', check=False)
+    # the damaged one is named, the others are done
+    assert code == 1 and 'damaged.jpg' in output.split('Not read:')[1]
+    results = json.loads((tool.folder / 'out/predictions.json').read_text())
+    assert len(results) == 10
+    assert len(list((tool.folder / 'out/vis').glob('*.jpg'))) == 10
+    for result in results:
+        for found in result['predictions']:
+            assert set(found) == {'label', 'class_name', 'score', 'bbox'}
+            assert found['score'] >= 0.01
+
+
+@pytest.mark.parametrize('args,message', [
+    (['nothing.jpg', CONFIG, CONFIG], 'no such file or folder: nothing.jpg'),
+    (['.', CONFIG, CONFIG], 'no images in the folder .'),
+    ([CONFIG, 'nothing.py', CONFIG], 'no such file: nothing.py'),
+])
+def test_image_demo_bad_paths(tool, args, message):
+    code, output = tool('image_demo.py', *args, check=False)
+    assert code == 1 and message in output
+
+
+def test_converters(tool):
+    _, output = tool('dataset_converters/make_digits.py', 'new', '--num-train',
+                     2, '--num-val', 1, '--size', 64)
+    assert 'new: 2 training and 1 validation images' in output
+    code, output = tool(
+        'dataset_converters/make_digits.py', 'new', check=False)
+    assert code == 1 and 'exists' in output
+    _, output = tool('dataset_converters/voc_to_coco.py', 'data/VOCdevkit',
+                     'VOC2007/ImageSets/Main/test.txt', '--out', 'voc.json')
+    assert 'voc.json: 2 images, 6 boxes, 2 of them difficult' in output
