@@ -8,6 +8,8 @@ from .version import __version__
 
 check_stack()
 
-from . import backbones, datasets, layers, weights  # noqa: E402
+from . import backbones, datasets, hooks, layers, weights  # noqa: E402
 
-__all__ = ['__version__', 'backbones', 'datasets', 'layers', 'weights']
+__all__ = [
+    '__version__', 'backbones', 'datasets', 'hooks', 'layers', 'weights'
+]

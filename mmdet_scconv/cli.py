@@ -9,6 +9,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .stack import check_cuda_operators
+
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that MMDetection's train.py and test.py share."""
@@ -37,7 +39,9 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If the config does not exist.
+        RuntimeError: If torch sees a GPU that mmcv has no operators for.
     """
+    check_cuda_operators()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
@@ -54,7 +58,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """MMEngine's runner, or the one that the config's ``runner_type`` names."""
+    """MMEngine's runner, or the one that ``runner_type`` names."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

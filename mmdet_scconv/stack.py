@@ -71,3 +71,22 @@ def check_stack() -> None:
             'mmdet_scconv: mmcv has no compiled operators here (mmcv-lite, or '
             f'a build for another torch): {error}.\n{HOW_TO_INSTALL}'
         ) from error
+
+
+def check_cuda_operators() -> None:
+    """Check that mmcv has CUDA operators where torch sees a GPU.
+
+    Raises:
+        RuntimeError: If not: a training would fail at its first CUDA
+            operator.
+    """
+    import torch
+    from mmcv.ops import get_compiling_cuda_version
+    if torch.cuda.is_available() and \
+            get_compiling_cuda_version() == 'not available':
+        raise RuntimeError(
+            'torch sees a GPU, but mmcv was compiled without CUDA operators. '
+            'Either compile it again with the CUDA compiler in reach (FORCE_'
+            'CUDA=1 pip install --no-cache-dir --force-reinstall --no-deps '
+            f'--no-build-isolation {MM_STACK["mmcv"]}), or use the CPU alone: '
+            'put CUDA_VISIBLE_DEVICES= before the command.')

@@ -1,10 +1,10 @@
 """Run a config at a tiny size: two training steps, validation, test.
 
-A script of its own, so that a test runs it as a user would: in a fresh process,
-from a folder outside the repository. Prints the metrics as JSON.
+A script of its own, so that a test runs it as a user would: in a fresh
+process, from a folder outside the repository. Prints the metrics as JSON.
 
-Usage: run_config.py CONFIG [BACKBONE_TYPE]; BACKBONE_TYPE swaps the backbone of
-a stock config, which then gets nothing but that and ``custom_imports``.
+Usage: run_config.py CONFIG [BACKBONE_TYPE]; BACKBONE_TYPE swaps the backbone
+of a stock config, which gets nothing but that and ``custom_imports``.
 """
 import json
 import sys

@@ -75,3 +75,19 @@ def test_mmcv_without_operators(imports):
                                               ('2.13.0+cpu', (2, 13, 0))])
 def test_release(version, expected):
     assert stack.release(version) == expected
+
+
+@pytest.mark.parametrize('gpu,compiled,fails', [
+    (True, 'not available', True),
+    (True, '13.0', False),
+    (False, 'not available', False),
+])
+def test_gpu_without_cuda_operators(gpu, compiled, fails, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: gpu)
+    monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version',
+                        lambda: compiled)
+    if fails:
+        with pytest.raises(RuntimeError, match='without CUDA operators'):
+            stack.check_cuda_operators()
+    else:
+        stack.check_cuda_operators()

@@ -17,7 +17,8 @@ SMALL = [
     'train_dataloader.persistent_workers=False',
     'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
     'test_dataloader.num_workers=0',
-    'test_dataloader.persistent_workers=False', 'default_hooks.logger.interval=1'
+    'test_dataloader.persistent_workers=False',
+    'default_hooks.logger.interval=1'
 ]
 
 

@@ -7,8 +7,12 @@ from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine import ConfigDict
 
-from mmdet_scconv.cli import (add_config_arguments, build_runner, load_config,
-                              tta_settings)
+from mmdet_scconv.cli import (
+    add_config_arguments,
+    build_runner,
+    load_config,
+    tta_settings,
+)
 
 
 def parse_args():

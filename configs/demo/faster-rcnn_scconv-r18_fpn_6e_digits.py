@@ -8,17 +8,12 @@ _base_ = [
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=10)))
 
-max_epochs = 6
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        convert_to_iter_based=True)
+train_cfg = dict(max_epochs=6, val_interval=6)
+optim_wrapper = dict(optimizer=dict(lr=8e-4))
+auto_scale_lr = dict(base_batch_size=4)
+custom_hooks = [
+    dict(type='CheckPretrainedHook'),
+    dict(type='ChannelsLastHook')  # faster on CPUs
 ]
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=2))
+    logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2))

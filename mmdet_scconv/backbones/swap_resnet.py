@@ -1,6 +1,6 @@
 """MMDetection's ResNet with another convolution in place of its 3x3s."""
 import inspect
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmdet.models.backbones import ResNet
@@ -75,11 +75,11 @@ class SwapResNet(ResNet):
     """
 
     # Subclasses name their convolution; conv2_cfg then holds its options.
-    conv2_type: Optional[str] = None
+    conv2_type: str | None = None
 
     def __init__(self,
                  depth: int,
-                 conv2_cfg: Optional[dict] = None,
+                 conv2_cfg: dict | None = None,
                  stages_with_swap: Sequence[bool] = (True, True, True, True),
                  **kwargs) -> None:
         super().__init__(depth, **kwargs)
@@ -104,7 +104,7 @@ class SwapResNet(ResNet):
         # ResNet froze its stages before the new convolutions were there
         self._freeze_stages()
 
-    def _named_conv2_cfg(self, conv2_cfg: Optional[dict]) -> dict:
+    def _named_conv2_cfg(self, conv2_cfg: dict | None) -> dict:
         conv2_cfg = dict(conv2_cfg or {})
         if self.conv2_type is not None:
             given = conv2_cfg.setdefault('type', self.conv2_type)

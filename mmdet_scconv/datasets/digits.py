@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import xml.etree.ElementTree as ET
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,9 +27,9 @@ CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
            'eight', 'nine')
 # share of each class's digit samples that validation images are made from
 VAL_SHARE = 0.25
-MIN_DIGITS, MAX_DIGITS = 2, 7
+MIN_DIGITS, MAX_DIGITS = 2, 6
 # side of a digit, as a share of the image's side
-MIN_SCALE, MAX_SCALE = 0.18, 0.4
+MIN_SCALE, MAX_SCALE = 0.2, 0.42
 
 
 class Box(NamedTuple):
@@ -41,7 +41,7 @@ class Box(NamedTuple):
     label: int
 
 
-def split_samples(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+def split_samples(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The digit samples of both splits, disjoint and stratified by class.
 
     Returns:
@@ -85,7 +85,7 @@ def texture(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def place_digit(rng: np.random.Generator, image: np.ndarray,
-                glyph: np.ndarray, label: int, boxes: List[Box]) -> None:
+                glyph: np.ndarray, label: int, boxes: list[Box]) -> None:
     """Paint one digit into ``image`` and add its box, where room is left."""
     size = len(image)
     side = int(rng.uniform(MIN_SCALE, MAX_SCALE) * size)
@@ -114,17 +114,17 @@ def place_digit(rng: np.random.Generator, image: np.ndarray,
 
 
 def make_image(rng: np.random.Generator, size: int, glyphs: np.ndarray,
-               labels: np.ndarray) -> Tuple[np.ndarray, List[Box]]:
+               labels: np.ndarray) -> tuple[np.ndarray, list[Box]]:
     """One image with digits where they find room, and their boxes."""
     image = texture(rng, size)
-    boxes: List[Box] = []
+    boxes: list[Box] = []
     count = rng.integers(MIN_DIGITS, MAX_DIGITS + 1)
     for i in rng.integers(len(glyphs), size=count):
         place_digit(rng, image, glyphs[i], int(labels[i]), boxes)
     return image, boxes
 
 
-def write_voc(path: str, file_name: str, size: int, boxes: List[Box]) -> None:
+def write_voc(path: str, file_name: str, size: int, boxes: list[Box]) -> None:
     """Write the VOC annotation of one image (1-based, inclusive boxes)."""
     root = ET.Element('annotation')
     ET.SubElement(root, 'filename').text = file_name
@@ -142,7 +142,7 @@ def write_voc(path: str, file_name: str, size: int, boxes: List[Box]) -> None:
     ET.ElementTree(root).write(path)
 
 
-def coco_annotations(images: List[dict], boxes: List[List[Box]]) -> dict:
+def coco_annotations(images: list[dict], boxes: list[list[Box]]) -> dict:
     """The COCO annotation file of one split."""
     annotations = []
     for image, image_boxes in zip(images, boxes):

@@ -4,7 +4,7 @@ Any MM library builds them by name, e.g. ``conv_cfg=dict(type='SCConv')``.
 """
 from mmengine.registry import MODELS
 
-from .scconv import CRU, SCConv, SRU
+from .scconv import CRU, SRU, SCConv
 
 for _layer in (SRU, CRU, SCConv):
     MODELS.register_module(module=_layer)

@@ -1,7 +1,5 @@
 """Argument checks that every convolution of this package shares."""
-from typing import Tuple, Union
-
-IntOrPair = Union[int, Tuple[int, int]]
+IntOrPair = int | tuple[int, int]
 
 
 def check(ok: bool, name: str, value, allowed: str) -> None:
@@ -21,7 +19,7 @@ def is_int(value, minimum: int) -> bool:
             and value >= minimum)
 
 
-def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> Tuple[int, int]:
+def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> tuple[int, int]:
     """An int or a pair of ints as a ``(height, width)`` pair.
 
     Raises:
@@ -36,7 +34,7 @@ def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> Tuple[int, int]:
 
 
 def check_conv_geometry(kernel_size: IntOrPair, stride: IntOrPair,
-                        padding: Union[str, IntOrPair], dilation: IntOrPair):
+                        padding: str | IntOrPair, dilation: IntOrPair):
     """Normalise the geometry of a convolution whose branches must align.
 
     A pooled branch (``ceil(size / stride)``) and a convolved branch give the

@@ -20,7 +20,7 @@ concatenation always fits.
 Plain PyTorch: ``mmdet_scconv.layers`` imports nothing else of this package.
 """
 import math
-from typing import Callable, Union
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -149,7 +149,7 @@ class CRU(nn.Module):
         out_channels: int,
         kernel_size: IntOrPair = 3,
         stride: IntOrPair = 1,
-        padding: Union[str, IntOrPair] = 'same',
+        padding: str | IntOrPair = 'same',
         dilation: IntOrPair = 1,
         alpha: float = 0.5,
         squeeze_ratio: int = 2,
@@ -268,7 +268,7 @@ class SCConv(nn.Module):
         out_channels: int,
         kernel_size: IntOrPair,
         stride: IntOrPair = 1,
-        padding: Union[str, IntOrPair] = 0,
+        padding: str | IntOrPair = 0,
         dilation: IntOrPair = 1,
         groups: int = 1,
         bias: bool = True,

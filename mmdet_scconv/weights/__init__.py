@@ -1,3 +1,3 @@
-from .pretrained import CheckPretrainedHook, prepare_pretrained
+from .pretrained import prepare_pretrained
 
-__all__ = ['CheckPretrainedHook', 'prepare_pretrained']
+__all__ = ['prepare_pretrained']

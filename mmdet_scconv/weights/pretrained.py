@@ -5,10 +5,8 @@ from urllib.parse import urlparse
 
 import mmengine
 import torch
-from mmengine.hooks import Hook
 from mmengine.model import BaseModule, PretrainedInit
-from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, CheckpointLoader
+from mmengine.runner import CheckpointLoader
 
 TORCHVISION = 'torchvision://'
 
@@ -76,19 +74,3 @@ def prepare_pretrained(module: BaseModule) -> None:
             raise FileNotFoundError(
                 f'The pretrained weights of {type(module).__name__}, '
                 f'checkpoint={checkpoint!r}, do not exist: no such file')
-
-
-@HOOKS.register_module()
-class CheckPretrainedHook(Hook):
-    """Checks all pretrained checkpoints of the model before a training.
-
-    For models with stock backbones; SwapResNet checks its own.
-    """
-
-    def before_run(self, runner) -> None:
-        # only a training loads initial weights: its loop is built by now
-        if not isinstance(runner._train_loop, BaseLoop):
-            return
-        for module in runner.model.modules():
-            if isinstance(module, BaseModule):
-                prepare_pretrained(module)

@@ -174,7 +174,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', nargs='?', default='.venv')
     env = Environment(parser.parse_args().folder)
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 (any Python may run this)
         raise SystemExit(
             f'Python {sys.version.split()[0]} is too old: 3.10 or later is '
             'needed (make PYTHON=python3.11 ...)')
@@ -201,7 +201,8 @@ def main():
         say('the operators that pip kept do not fit this torch')
         install_mmcv(env, mmcv,
                      ['--no-cache-dir', '--force-reinstall', '--no-deps'])
-    env.pip('install', '-q', '--no-build-isolation', '-e', f'{ROOT}[demo,test]')
+    env.pip('install', '-q', '--no-build-isolation', '-e',
+            f'{ROOT}[demo,test]')
     done = env.run('-c', 'import mmdet_scconv')
     if done.returncode:
         raise SystemExit('The environment is not complete: see above')

@@ -2,19 +2,25 @@
 #   data_root/annotations/{train,val}.json
 #   data_root/images/FILE_NAME
 data_root = 'data/my_coco/'
-metainfo = dict(classes=('object', ))
-image_scale = (1333, 800)
+dataset = dict(
+    type='CocoDataset',
+    metainfo=dict(classes=('object', )),
+    data_root=data_root,
+    data_prefix=dict(img='images/'))
+val_ann_file = 'annotations/val.json'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=image_scale, keep_ratio=True),
+    # boxes without area, which hand-made annotations have, give NaN losses
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs')
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_scale, keep_ratio=True),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
@@ -28,12 +34,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
-        type='CocoDataset',
-        metainfo=metainfo,
-        data_root=data_root,
-        ann_file='annotations/train.json',
-        data_prefix=dict(img='images/'),
-        pipeline=train_pipeline))
+        ann_file='annotations/train.json', pipeline=train_pipeline, **dataset))
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -41,17 +42,12 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoDataset',
-        metainfo=metainfo,
-        data_root=data_root,
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='images/'),
+        ann_file=val_ann_file,
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+        **dataset))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/val.json',
-    metric='bbox')
+    type='CocoMetric', ann_file=data_root + val_ann_file, metric='bbox')
 test_evaluator = val_evaluator

@@ -17,7 +17,9 @@ model = dict(
         anchor_generator=dict(scales=[4])),
     roi_head=dict(
         bbox_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=1), out_channels=64, finest_scale=28),
+            roi_layer=dict(sampling_ratio=1),
+            out_channels=64,
+            finest_scale=28),
         bbox_head=dict(in_channels=64, fc_out_channels=256)),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=250),

@@ -1,0 +1,23 @@
+"""Says before a training what pretrained weights are missing."""
+from mmengine.hooks import Hook
+from mmengine.model import BaseModule
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop
+
+from ..weights import prepare_pretrained
+
+
+@HOOKS.register_module()
+class CheckPretrainedHook(Hook):
+    """Checks all pretrained checkpoints of the model before a training.
+
+    For models with stock backbones; SwapResNet checks its own.
+    """
+
+    def before_run(self, runner) -> None:
+        # only a training loads initial weights: its loop is built by now
+        if not isinstance(runner._train_loop, BaseLoop):
+            return
+        for module in runner.model.modules():
+            if isinstance(module, BaseModule):
+                prepare_pretrained(module)

@@ -1,0 +1,88 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import REPO
+from mmdet.models.backbones import ResNet
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import MODEL_WRAPPERS, init_default_scope
+from mmengine.runner import BaseLoop
+
+from mmdet_scconv.hooks import ChannelsLastHook, CheckPretrainedHook
+
+
+class Loop(BaseLoop):
+
+    def __init__(self):
+        """A training loop that was built."""
+
+    def run(self):
+        raise AssertionError('not run here')
+
+
+def runner(train_loop, **model_options):
+    return SimpleNamespace(
+        model=torch.nn.Sequential(ResNet(18, **model_options)),
+        _train_loop=train_loop)
+
+
+MISSING = dict(init_cfg=dict(type='Pretrained', checkpoint='no/file.pth'))
+
+
+def test_check_pretrained_before_a_training():
+    with pytest.raises(FileNotFoundError, match='no/file.pth'):
+        CheckPretrainedHook().before_run(runner(Loop(), **MISSING))
+
+
+def test_a_test_needs_no_initial_weights():
+    config_of_a_loop = dict(type='EpochBasedTrainLoop')
+    CheckPretrainedHook().before_run(runner(config_of_a_loop, **MISSING))
+
+
+@pytest.fixture
+def detector():
+    """The demo's detector, in evaluation mode (batch norm, no sampling)."""
+    cfg = Config.fromfile(
+        REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_6e_digits.py')
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    model.eval()
+    return model
+
+
+def test_channels_last_gives_the_same_detections(detector):
+    """Up to the boxes: mmcv's RoIAlign must not see channels_last."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 96, 96)
+    samples = [DetDataSample(metainfo=dict(
+        img_shape=(96, 96), ori_shape=(96, 96), scale_factor=(1., 1.)))]
+    expected = detector(x, samples)
+    ChannelsLastHook().before_run(SimpleNamespace(model=detector))
+    actual = detector(x, samples)
+    assert detector.backbone.conv1.weight.is_contiguous(
+        memory_format=torch.channels_last)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_channels_last_without_a_neck(wrapped):
+    model = torch.nn.Module()
+    model.backbone = ResNet(18)
+    run = SimpleNamespace(
+        model=MMDataParallelStandIn(model) if wrapped else model)
+    ChannelsLastHook().before_run(run)
+    for output in model.backbone(torch.randn(1, 3, 64, 64)):
+        assert output.is_contiguous()
+
+
+@MODEL_WRAPPERS.register_module()
+class MMDataParallelStandIn(torch.nn.Module):
+    """What mmengine takes for a wrapped (distributed) model."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
