@@ -35,7 +35,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config of a command line, with its options merged in.
 
     ``work_dir``: the option, else the config's, else
-    ``work_dirs/NAME_OF_CONFIG``. Without a GPU, processes talk over gloo.
+    ``work_dirs/NAME_OF_CONFIG``.
 
     Raises:
         FileNotFoundError: If the config does not exist.
@@ -45,8 +45,6 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    if not torch.cuda.is_available():
-        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
@@ -57,8 +55,23 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def join_cpu_processes(cfg: Config) -> None:
+    """Let the processes of torchrun train on the CPU, over gloo.
+
+    MMEngine's own set-up selects a GPU for each process.
+    """
+    torch.distributed.init_process_group(backend='gloo')
+    cfg.setdefault('model_wrapper_cfg', dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False)))
+
+
 def build_runner(cfg: Config) -> Runner:
     """MMEngine's runner, or the one that ``runner_type`` names."""
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        join_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

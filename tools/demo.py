@@ -19,7 +19,7 @@ from rich.table import Table
 from mmdet_scconv.datasets import make_digits
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-CONFIG = 'configs/demo/faster-rcnn_scconv-r18_fpn_6e_digits.py'
+CONFIG = 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 DATA = 'data/digits'
 AP_NAMES = {
     'bbox_mAP_50': 'AP@.5',

@@ -66,11 +66,11 @@ def main():
     os.makedirs(args.out_dir, exist_ok=True)
     results, unreadable = [], []
     for image in track(images, description='images'):
-        try:
+        try:  # MMDetection asserts that an image could be decoded
             found, = inferencer(
                 image, out_dir=args.out_dir,
                 pred_score_thr=args.score_thr)['predictions']
-        except (OSError, AttributeError, ValueError) as error:
+        except (OSError, AssertionError, ValueError) as error:
             unreadable.append(f'{image}: {error}')
             continue
         results.append(

@@ -27,9 +27,9 @@ CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
            'eight', 'nine')
 # share of each class's digit samples that validation images are made from
 VAL_SHARE = 0.25
-MIN_DIGITS, MAX_DIGITS = 2, 6
+MIN_DIGITS, MAX_DIGITS = 2, 5
 # side of a digit, as a share of the image's side
-MIN_SCALE, MAX_SCALE = 0.2, 0.42
+MIN_SCALE, MAX_SCALE = 0.22, 0.45
 
 
 class Box(NamedTuple):
@@ -168,7 +168,7 @@ def coco_annotations(images: list[dict], boxes: list[list[Box]]) -> dict:
 def make_digits(root: str,
                 num_train: int = 500,
                 num_val: int = 100,
-                size: int = 160,
+                size: int = 128,
                 seed: int = 0) -> None:
     """Write the data set to ``root``, in COCO and in VOC format.
 
@@ -179,7 +179,7 @@ def make_digits(root: str,
         root (str): A folder that does not exist yet.
         num_train (int): Training images. Defaults to 500.
         num_val (int): Validation images. Defaults to 100.
-        size (int): Side of an image in pixels, at least 64. Defaults to 160.
+        size (int): Side of an image in pixels, at least 64. Defaults to 128.
         seed (int): Defaults to 0.
 
     Raises:

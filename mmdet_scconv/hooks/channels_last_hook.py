@@ -1,7 +1,7 @@
 """Runs backbone and neck in the channels_last memory format."""
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 
 
@@ -22,7 +22,7 @@ class ChannelsLastHook(Hook):
 
     def before_run(self, runner) -> None:
         model = runner.model
-        if is_model_wrapper(model):
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         last = None
         for part in (model.backbone, getattr(model, 'neck', None)):

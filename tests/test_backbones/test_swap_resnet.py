@@ -179,7 +179,7 @@ def test_plugins():
     plugin = dict(
         cfg=dict(type='ContextBlock', ratio=1 / 4), position='after_conv2')
     backbone = SCConvResNet(50, plugins=[plugin])
-    assert backbone(torch.randn(1, 3, 32, 32))[0].shape == (1, 256, 8, 8)
+    assert backbone(torch.randn(1, 3, 64, 64))[0].shape == (1, 256, 16, 16)
     assert backbone.layer1[0].with_plugins
 
 
@@ -194,7 +194,7 @@ def test_zero_init_residual():
 def test_any_registered_convolution():
     backbone = SwapResNet(18, conv2_cfg=dict(type='ConvWS'))
     assert type(backbone.layer1[0].conv2).__name__ == 'ConvWS2d'
-    assert backbone(torch.randn(1, 3, 32, 32))[3].shape == (1, 512, 1, 1)
+    assert backbone(torch.randn(1, 3, 64, 64))[3].shape == (1, 512, 2, 2)
 
 
 def test_fuse_conv_bn_leaves_outputs_unchanged():

@@ -45,7 +45,7 @@ def test_a_test_needs_no_initial_weights():
 def detector():
     """The demo's detector, in evaluation mode (batch norm, no sampling)."""
     cfg = Config.fromfile(
-        REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_6e_digits.py')
+        REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py')
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     model.init_weights()

@@ -16,7 +16,7 @@ def parse_args():
     parser.add_argument(
         '--num-val', type=int, default=100, help='validation images')
     parser.add_argument(
-        '--size', type=int, default=160, help='side of an image in pixels')
+        '--size', type=int, default=128, help='side of an image in pixels')
     parser.add_argument('--seed', type=int, default=0, help='random seed')
     return parser.parse_args()
 

@@ -8,8 +8,8 @@ _base_ = [
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=10)))
 
-train_cfg = dict(max_epochs=6, val_interval=6)
-optim_wrapper = dict(optimizer=dict(lr=8e-4))
+train_cfg = dict(max_epochs=9, val_interval=9)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=4)
 custom_hooks = [
     dict(type='CheckPretrainedHook'),
