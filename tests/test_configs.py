@@ -44,8 +44,14 @@ def test_config_runs(config, run_config):
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 ])
-def test_stock_config_with_the_backbone_swapped(config, run_config):
-    assert 'coco/bbox_mAP' in run_config(config, 'SCConvResNet')
+def test_stock_config_with_the_backbone_swapped(config, run_config, tmp_path):
+    """The README's way: nothing but these three lines."""
+    path = tmp_path / 'my_config.py'
+    path.write_text(f'_base_ = {config!r}\n'
+                    "custom_imports = dict(imports=['mmdet_scconv'], "
+                    'allow_failed_imports=False)\n'
+                    "model = dict(backbone=dict(type='SCConvResNet'))\n")
+    assert 'coco/bbox_mAP' in run_config(str(path))
 
 
 def test_conv_module_in_a_fresh_process(tmp_path):

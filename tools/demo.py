@@ -76,7 +76,8 @@ def main():
         table.add_row(name, f'{metrics[f"coco/{key}"]:.3f}')
     console.print()
     console.print(table)
-    print(f'Training took {minutes:.1f} minutes: {checkpoint}')
+    print(f'Checkpoint: {checkpoint} (training, or what was left of it, took '
+          f'{minutes:.1f} minutes)')
     print('Pictures, annotated boxes left and predicted right: '
           f'{newest(osp.join(test_dir, "*", "pictures"))}')
     print('\nNext, your own pictures (of handwritten digits, as this model '
