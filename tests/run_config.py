@@ -44,6 +44,8 @@ def main(config):
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
     cfg.train_dataloader.batch_size = 2
     cfg.param_scheduler = None
+    # without the warm-up, two full steps ruin random weights
+    cfg.optim_wrapper.optimizer.lr = 1e-5
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False)
     cfg.work_dir = 'work_dir'
     runner = Runner.from_cfg(cfg)
