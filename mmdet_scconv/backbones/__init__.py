@@ -1,4 +1,4 @@
 from .swap_resnet import SwapResNet
-from .zoo import SCConvResNet
+from .zoo import SCConvResNet, SPConvResNet
 
-__all__ = ['SCConvResNet', 'SwapResNet']
+__all__ = ['SCConvResNet', 'SPConvResNet', 'SwapResNet']

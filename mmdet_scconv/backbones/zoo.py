@@ -13,3 +13,14 @@ class SCConvResNet(SwapResNet):
     """
 
     conv2_type = 'SCConv'
+
+
+@MODELS.register_module()
+class SPConvResNet(SwapResNet):
+    """ResNet with SPConv in place of conv2 (Split to be Slim, IJCAI 2020).
+
+    ``conv2_cfg`` holds options of :class:`mmdet_scconv.layers.SPConv`; the
+    detection tables of SCConv have ``dict(alpha=0.75)``.
+    """
+
+    conv2_type = 'SPConv'

@@ -1,4 +1,7 @@
-"""Argument checks that every convolution of this package shares."""
+"""What every convolution of this package shares."""
+import torch
+from torch import Tensor, nn
+
 IntOrPair = int | tuple[int, int]
 
 
@@ -64,3 +67,82 @@ def check_conv_geometry(kernel_size: IntOrPair, stride: IntOrPair,
             f'padding={same}, so that the pooled and the convolved branches '
             'align')
     return kernel_size, stride, padding, dilation
+
+
+def fuse_by_means(y1: Tensor, y2: Tensor) -> Tensor:
+    """Sum of two branches, weighted channel by channel by a softmax over the
+    pair of their global means.
+
+    Source: SPConv, Section 3.3; SCConv, Section 3.2 ("fuse").
+
+    Shape: twice (N, C, H, W) -> (N, C, H, W).
+    """
+    # not AdaptiveAvgPool2d: NaN with AMP and channels_last (pytorch #43992)
+    means = torch.stack([y.mean((2, 3), keepdim=True) for y in (y1, y2)])
+    beta = torch.softmax(means, dim=0).to(y1.dtype)
+    return beta[0] * y1 + beta[1] * y2
+
+
+class DropInConv(nn.Module):
+    """The arguments and attributes of ``nn.Conv2d``, as others read them.
+
+    Subclasses compute ``transform(x)``; the optional bias is added here.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        kernel_size (int | tuple): Odd size.
+        stride (int | tuple): Defaults to 1.
+        padding (int | tuple | str): Must be the "same" padding,
+            ``dilation * (kernel_size - 1) / 2``. Defaults to 0, as in
+            ``nn.Conv2d``.
+        dilation (int | tuple): Defaults to 1.
+        groups (int): Must be 1: a dense convolution is replaced (for the
+            groups of a GWC inside see ``gwc_groups``). Defaults to 1.
+        bias (bool): Whether a learnable bias is added to the output, as
+            ``nn.Conv2d`` does; the inner convolutions keep theirs either
+            way. Defaults to True.
+
+    Raises:
+        ValueError: For an option out of its range; names the argument, the
+            value and what is allowed.
+    """
+
+    # what mmcv's ConvModule reads from a convolution
+    transposed = False
+    output_padding = (0, 0)
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: IntOrPair,
+                 stride: IntOrPair = 1,
+                 padding: str | IntOrPair = 0,
+                 dilation: IntOrPair = 1,
+                 groups: int = 1,
+                 bias: bool = True) -> None:
+        super().__init__()
+        check(is_int(in_channels, 2), 'in_channels', in_channels,
+              'an int >= 2')
+        check(is_int(out_channels, 1), 'out_channels', out_channels,
+              'an int >= 1')
+        check(
+            groups == 1, 'groups', groups,
+            f'{type(self).__name__} replaces a dense convolution, only 1 is '
+            'possible; gwc_groups sets the groups inside')
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size, self.stride, self.padding, self.dilation = \
+            check_conv_geometry(kernel_size, stride, padding, dilation)
+        self.groups = groups
+        self.register_parameter(
+            'bias', nn.Parameter(torch.zeros(out_channels)) if bias else None)
+
+    def transform(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.transform(x)
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype).view(1, -1, 1, 1)
+        return out

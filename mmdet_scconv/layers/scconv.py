@@ -26,7 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .common import IntOrPair, check, check_conv_geometry, is_int
+from .common import (
+    DropInConv,
+    IntOrPair,
+    check,
+    check_conv_geometry,
+    fuse_by_means,
+    is_int,
+)
 
 LOW_WIDTHS = ('tables', 'text')
 
@@ -223,29 +230,16 @@ class CRU(nn.Module):
         y1 = self.bn1(self.gwc(up) + self.pwc1(self.pool(up)))
         low = self.squeeze_low_bn(self.squeeze_low(self.pool(low)))
         y2 = self.bn2(torch.cat([self.pwc2(low), low], dim=1))
-        means = torch.stack(
-            [y.mean((2, 3), keepdim=True) for y in (y1, y2)])
-        beta = torch.softmax(means, dim=0).to(y1.dtype)
-        return beta[0] * y1 + beta[1] * y2
+        return fuse_by_means(y1, y2)
 
 
-class SCConv(nn.Module):
+class SCConv(DropInConv):
     """SRU then CRU, with the signature of ``nn.Conv2d``.
 
     Args:
-        in_channels (int): Channels of the input, an even number.
-        out_channels (int): Channels of the output.
-        kernel_size (int | tuple): Odd size.
-        stride (int | tuple): Defaults to 1.
-        padding (int | tuple | str): Must be the "same" padding,
-            ``dilation * (kernel_size - 1) / 2``. Defaults to 0, as in
-            ``nn.Conv2d``.
-        dilation (int | tuple): Defaults to 1.
-        groups (int): Must be 1: SCConv replaces a dense convolution (for
-            the groups of its GWC see ``gwc_groups``). Defaults to 1.
-        bias (bool): Whether a learnable bias is added to the output, as
-            ``nn.Conv2d`` does; the inner convolutions keep theirs either
-            way. Defaults to True.
+        in_channels, out_channels, kernel_size, stride, padding, dilation,
+            groups, bias: See :class:`DropInConv`; ``in_channels`` must be
+            even.
         alpha, squeeze_ratio, gwc_groups, low_width, norm_layer: See
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
@@ -257,10 +251,6 @@ class SCConv(nn.Module):
         ValueError: For an option out of its range; names the argument, the
             value and what is allowed.
     """
-
-    # what mmcv's ConvModule reads from a convolution
-    transposed = False
-    output_padding = (0, 0)
 
     def __init__(
         self,
@@ -281,16 +271,8 @@ class SCConv(nn.Module):
         low_width: str = 'tables',
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
-        super().__init__()
-        check(
-            groups == 1, 'groups', groups,
-            'SCConv replaces a dense convolution, only 1 is possible; '
-            'gwc_groups sets the groups inside')
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size, self.stride, self.padding, self.dilation = \
-            check_conv_geometry(kernel_size, stride, padding, dilation)
-        self.groups = groups
+        super().__init__(in_channels, out_channels, kernel_size, stride,
+                         padding, dilation, groups, bias)
         self.sru = SRU(in_channels, gn_groups, gate_threshold)
         self.cru = CRU(
             in_channels,
@@ -304,11 +286,6 @@ class SCConv(nn.Module):
             gwc_groups=gwc_groups,
             low_width=low_width,
             norm_layer=norm_layer)
-        self.register_parameter(
-            'bias', nn.Parameter(torch.zeros(out_channels)) if bias else None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.cru(self.sru(x))
-        if self.bias is not None:
-            out = out + self.bias.to(out.dtype).view(1, -1, 1, 1)
-        return out
+    def transform(self, x: Tensor) -> Tensor:
+        return self.cru(self.sru(x))

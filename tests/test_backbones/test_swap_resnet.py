@@ -5,7 +5,7 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from torch import nn
 
-from mmdet_scconv.backbones import SCConvResNet, SwapResNet
+from mmdet_scconv.backbones import SCConvResNet, SPConvResNet, SwapResNet
 from mmdet_scconv.layers import SCConv
 
 SCCONV = dict(type='SCConv')
@@ -30,6 +30,15 @@ def test_parameters_of_the_paper(depth, conv2_cfg, without, with_group_norm):
     backbone = SCConvResNet(depth, conv2_cfg=conv2_cfg)
     assert millions_with_fc(backbone, group_norm=False) == without
     assert millions_with_fc(backbone) == with_group_norm
+
+
+@pytest.mark.parametrize('conv2_cfg,expected', [
+    ({}, 18.345),
+    (dict(alpha=0.75), 19.760),
+])
+def test_parameters_of_spconv(conv2_cfg, expected):
+    backbone = SPConvResNet(50, conv2_cfg=conv2_cfg)
+    assert millions_with_fc(backbone) == expected
 
 
 @pytest.mark.parametrize('depth,expected', [(50, 25.557), (101, 44.549)])

@@ -1,0 +1,90 @@
+"""What the layers' definitions are written out with: loops, float64."""
+import itertools
+
+import torch
+from torch import nn
+
+
+def randomise(module, seed=0):
+    """Random weights, non-trivial BN statistics, gamma and beta of any sign.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(tensor, scale=1.):
+        tensor.copy_(scale * torch.randn(
+            tensor.shape, generator=generator, dtype=torch.float64))
+
+    with torch.no_grad():
+        for m in module.modules():
+            for p in m.parameters(recurse=False):
+                normal(p, 1 if p.dim() == 1 else p[0].numel()**-0.5)
+            if isinstance(m, nn.BatchNorm2d):
+                normal(m.running_mean)
+                m.running_var.copy_(0.5 + torch.rand(
+                    m.num_features, generator=generator))
+    return module
+
+
+def ref_group_norm(x, groups, gamma, beta, eps=1e-5):
+    out = torch.empty_like(x)
+    width = x.shape[1] // groups
+    for n, g in itertools.product(range(x.shape[0]), range(groups)):
+        part = slice(g * width, (g + 1) * width)
+        values = x[n, part]
+        mean = values.sum() / values.numel()
+        var = ((values - mean)**2).sum() / values.numel()
+        for c in range(g * width, (g + 1) * width):
+            out[n, c] = (x[n, c] - mean) / (var + eps).sqrt() * gamma[c] + \
+                beta[c]
+    return out
+
+
+def ref_conv(x, weight, bias=None, stride=1, dilation=1, groups=1):
+    """"Same" convolution as a sum over taps of shifted, strided inputs."""
+    kernel = weight.shape[-1]
+    pad = dilation * (kernel - 1) // 2
+    n, c, h, w = x.shape
+    padded = x.new_zeros(n, c, h + 2 * pad, w + 2 * pad)
+    padded[:, :, pad:pad + h, pad:pad + w] = x
+    out_per_group, in_per_group = weight.shape[0] // groups, c // groups
+    out = 0
+    for i, j in itertools.product(range(kernel), range(kernel)):
+        tap = padded[:, :, i * dilation:i * dilation + h:stride,
+                     j * dilation:j * dilation + w:stride]
+        out = out + torch.cat([
+            torch.einsum(
+                'oc,nchw->nohw',
+                weight[g * out_per_group:(g + 1) * out_per_group, :, i, j],
+                tap[:, g * in_per_group:(g + 1) * in_per_group])
+            for g in range(groups)
+        ], 1)
+    return out if bias is None else out + bias.view(1, -1, 1, 1)
+
+
+def ref_bn(x, bn):
+    if bn.training:
+        mean = x.mean((0, 2, 3))
+        var = ((x - mean.view(1, -1, 1, 1))**2).mean((0, 2, 3))
+    else:
+        mean, var = bn.running_mean, bn.running_var
+    scale = bn.weight / (var + bn.eps).sqrt()
+    return (x - mean.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1) + \
+        bn.bias.view(1, -1, 1, 1)
+
+
+def ref_pool(x, stride):
+    """Mean of stride x stride windows, those at the border cut off."""
+    if stride == 1:
+        return x
+    rows = [
+        torch.stack([
+            x[:, :, i:i + stride, j:j + stride].mean((2, 3))
+            for j in range(0, x.shape[3], stride)
+        ], -1) for i in range(0, x.shape[2], stride)
+    ]
+    return torch.stack(rows, -2)
+
+
+def ref_fuse(y1, y2):
+    e1, e2 = (torch.exp(y.mean((2, 3), keepdim=True)) for y in (y1, y2))
+    return e1 / (e1 + e2) * y1 + e2 / (e1 + e2) * y2

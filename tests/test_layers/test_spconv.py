@@ -1,0 +1,88 @@
+"""SPConv against its definition, written out here in float64."""
+import math
+
+import pytest
+import torch
+from mmcv.cnn import build_conv_layer
+from mmcv.cnn.utils import fuse_conv_bn
+from reference import randomise, ref_bn, ref_conv, ref_fuse, ref_pool
+from torch import nn
+
+from mmdet_scconv.layers import SPConv
+
+
+def ref_spconv(x, layer, alpha, stride, dilation, gwc_groups):
+    split = round(alpha * x.shape[1])
+    big, small = x[:, :split], x[:, split:]
+    y1 = ref_bn(
+        ref_conv(big, layer.gwc.weight, None, stride, dilation, gwc_groups) +
+        ref_conv(ref_pool(big, stride), layer.pwc.weight), layer.bn1)
+    y2 = ref_bn(
+        ref_conv(
+            ref_pool(small, stride), layer.conv1x1.weight,
+            layer.conv1x1.bias), layer.bn2)
+    return ref_fuse(y1, y2)
+
+
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('in_channels,out_channels,options', [
+    (16, 16, {}),
+    (16, 24, dict(stride=2, alpha=0.75)),
+    (24, 16, dict(dilation=2, alpha=0.25, gwc_groups=1)),
+])
+@pytest.mark.parametrize('size', [(8, 8), (7, 9)])
+def test_equals_definition(in_channels, out_channels, options, training, size):
+    options = dict(
+        dict(alpha=0.5, stride=1, dilation=1, gwc_groups=2), **options)
+    layer = SPConv(
+        in_channels, out_channels, 3, padding='same', bias=False, **options)
+    randomise(layer).double().train(training)
+    x = torch.randn(
+        3, in_channels, *size, dtype=torch.float64, requires_grad=True)
+    expected = ref_spconv(x, layer, **options)
+    actual = layer(x)
+    assert actual.shape == (3, out_channels, *(math.ceil(
+        s / options['stride']) for s in size))
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+    weights = torch.randn_like(expected)
+    inputs = [x, *layer.parameters()]
+    for a, e in zip(
+            torch.autograd.grad((actual * weights).sum(), inputs),
+            torch.autograd.grad((expected * weights).sum(), inputs)):
+        torch.testing.assert_close(a, e, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize('name,value,options', [
+    ('alpha', 1, dict(alpha=1)),
+    ('alpha', 0.001, dict(alpha=0.001)),
+    ('gwc_groups', 3, dict(gwc_groups=3)),
+    ('groups', 2, dict(groups=2)),
+    ('padding', 0, dict(padding=0)),
+    ('in_channels', 1, dict(in_channels=1)),
+])
+def test_invalid_options(name, value, options):
+    options = dict(
+        dict(in_channels=32, out_channels=32, kernel_size=3, padding=1),
+        **options)
+    with pytest.raises(ValueError) as error:
+        SPConv(**options)
+    assert str(error.value).startswith(f'{name}={value!r} is not valid: ')
+
+
+def test_fuse_conv_bn_leaves_outputs_unchanged():
+    net = nn.Sequential(
+        nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16),
+        SPConv(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
+    randomise(net).double().eval()
+    x = torch.randn(2, 8, 9, 9, dtype=torch.float64)
+    expected = net(x)
+    torch.testing.assert_close(
+        fuse_conv_bn(net)(x), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_by_name():
+    layer = build_conv_layer(
+        dict(type='SPConv', alpha=0.75), 64, 64, 3, padding=1)
+    assert isinstance(layer, SPConv)
+    assert layer.gwc.in_channels == 48
