@@ -69,11 +69,33 @@ def check_conv_geometry(kernel_size: IntOrPair, stride: IntOrPair,
     return kernel_size, stride, padding, dilation
 
 
+def check_alpha(alpha: float) -> None:
+    """Check the share of the channels that a split gives to one part.
+
+    Raises:
+        ValueError: If it is not a number between 0 and 1.
+    """
+    check(
+        isinstance(alpha, (int, float)) and 0 < alpha < 1, 'alpha', alpha,
+        'a number between 0 and 1 (exclusive)')
+
+
+def stride_pool(stride: tuple[int, int]) -> nn.Module:
+    """The pooling that gives point-wise parts the size of a strided "same"
+    convolution; in ceil mode, so that odd sizes fit.
+
+    Shape: (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)).
+    """
+    if stride == (1, 1):
+        return nn.Identity()
+    return nn.AvgPool2d(stride, stride, ceil_mode=True)
+
+
 def fuse_by_means(y1: Tensor, y2: Tensor) -> Tensor:
     """Sum of two branches, weighted channel by channel by a softmax over the
     pair of their global means.
 
-    Source: SPConv, Section 3.3; SCConv, Section 3.2 ("fuse").
+    Source: SCConv, Section 3.2 ("fuse"), which took it from SPConv.
 
     Shape: twice (N, C, H, W) -> (N, C, H, W).
     """
@@ -86,7 +108,7 @@ def fuse_by_means(y1: Tensor, y2: Tensor) -> Tensor:
 class DropInConv(nn.Module):
     """The arguments and attributes of ``nn.Conv2d``, as others read them.
 
-    Subclasses compute ``transform(x)``; the optional bias is added here.
+    Subclasses end their ``forward`` with :meth:`add_bias`.
 
     Args:
         in_channels (int): Channels of the input.
@@ -138,11 +160,9 @@ class DropInConv(nn.Module):
         self.register_parameter(
             'bias', nn.Parameter(torch.zeros(out_channels)) if bias else None)
 
-    def transform(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.transform(x)
+    def add_bias(self, out: Tensor) -> Tensor:
+        """The output, (N, out_channels, H, W), plus the bias if there is one.
+        """
         if self.bias is not None:
             out = out + self.bias.to(out.dtype).view(1, -1, 1, 1)
         return out

@@ -30,9 +30,11 @@ from .common import (
     DropInConv,
     IntOrPair,
     check,
+    check_alpha,
     check_conv_geometry,
     fuse_by_means,
     is_int,
+    stride_pool,
 )
 
 LOW_WIDTHS = ('tables', 'text')
@@ -173,9 +175,7 @@ class CRU(nn.Module):
               'an int >= 1')
         check(is_int(squeeze_ratio, 1), 'squeeze_ratio', squeeze_ratio,
               'an int >= 1')
-        check(
-            isinstance(alpha, (int, float)) and 0 < alpha < 1, 'alpha', alpha,
-            'a number between 0 and 1 (exclusive)')
+        check_alpha(alpha)
         self.up_channels = round(alpha * in_channels)
         self.low_channels = in_channels - self.up_channels
         up_width = self.up_channels // squeeze_ratio
@@ -201,8 +201,7 @@ class CRU(nn.Module):
             f'out_channels={out_channels}, alpha={alpha}, '
             f'low_width={low_width!r}')
 
-        self.pool = nn.Identity() if stride == (1, 1) else nn.AvgPool2d(
-            stride, stride, ceil_mode=True)
+        self.pool = stride_pool(stride)
         self.squeeze_up = nn.Conv2d(self.up_channels, up_width, 1)
         self.squeeze_up_bn = norm_layer(up_width)
         self.squeeze_low = nn.Conv2d(self.low_channels, low_squeezed, 1)
@@ -287,5 +286,5 @@ class SCConv(DropInConv):
             low_width=low_width,
             norm_layer=norm_layer)
 
-    def transform(self, x: Tensor) -> Tensor:
-        return self.cru(self.sru(x))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.add_bias(self.cru(self.sru(x)))

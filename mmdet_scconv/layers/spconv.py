@@ -11,7 +11,15 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from .common import DropInConv, IntOrPair, check, fuse_by_means, is_int
+from .common import (
+    DropInConv,
+    IntOrPair,
+    check,
+    check_alpha,
+    fuse_by_means,
+    is_int,
+    stride_pool,
+)
 
 
 class SPConv(DropInConv):
@@ -56,9 +64,7 @@ class SPConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check(
-            isinstance(alpha, (int, float)) and 0 < alpha < 1, 'alpha', alpha,
-            'a number between 0 and 1 (exclusive)')
+        check_alpha(alpha)
         big = round(alpha * in_channels)
         check(
             0 < big < in_channels, 'alpha', alpha,
@@ -69,8 +75,7 @@ class SPConv(DropInConv):
             f'an int >= 1 that divides the {big} representative and the '
             f'{out_channels} output channels')
         self.split = (big, in_channels - big)
-        self.pool = nn.Identity() if self.stride == (1, 1) else nn.AvgPool2d(
-            self.stride, self.stride, ceil_mode=True)
+        self.pool = stride_pool(self.stride)
         # before the convolutions, as in CRU: fuse_conv_bn must not fuse the
         # norm of the sum into one of its terms
         self.bn1 = norm_layer(out_channels)
@@ -87,8 +92,8 @@ class SPConv(DropInConv):
         self.conv1x1 = nn.Conv2d(in_channels - big, out_channels, 1)
         self.bn2 = norm_layer(out_channels)
 
-    def transform(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         big, small = x.split(self.split, dim=1)
         y1 = self.bn1(self.gwc(big) + self.pwc(self.pool(big)))
         y2 = self.bn2(self.conv1x1(self.pool(small)))
-        return fuse_by_means(y1, y2)
+        return self.add_bias(fuse_by_means(y1, y2))

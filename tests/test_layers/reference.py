@@ -1,6 +1,9 @@
-"""What the layers' definitions are written out with: loops, float64."""
+"""Definitions of the layers are written out with these, in float64, and
+compared by them."""
 import itertools
+import math
 
+import pytest
 import torch
 from torch import nn
 
@@ -88,3 +91,35 @@ def ref_pool(x, stride):
 def ref_fuse(y1, y2):
     e1, e2 = (torch.exp(y.mean((2, 3), keepdim=True)) for y in (y1, y2))
     return e1 / (e1 + e2) * y1 + e2 / (e1 + e2) * y2
+
+
+def assert_equals_definition(layer, x, expected, out_channels, stride):
+    """Compare a layer's output and gradients with its definition's.
+
+    Args:
+        layer: In float64.
+        x: Input that requires a gradient.
+        expected: The definition's output for ``x``.
+    """
+    actual = layer(x)
+    assert actual.shape == (x.shape[0], out_channels, *(math.ceil(
+        s / stride) for s in x.shape[2:]))
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+    weights = torch.randn_like(expected)
+    inputs = [x, *layer.parameters()]
+    expected_grads = torch.autograd.grad((expected * weights).sum(), inputs)
+    actual_grads = torch.autograd.grad((actual * weights).sum(), inputs)
+    for a, e in zip(actual_grads, expected_grads):
+        torch.testing.assert_close(a, e, rtol=1e-8, atol=1e-10)
+
+
+def assert_option_is_named(layer_type, name, value, options):
+    """An invalid option's error names it, its value and what is allowed."""
+    options = dict(
+        dict(in_channels=32, out_channels=32, kernel_size=3, padding=1),
+        **options)
+    with pytest.raises(ValueError) as error:
+        layer_type(**options)
+    assert str(error.value).startswith(f'{name}={value!r} is not valid: ')
+    assert len(str(error.value)) > len(f'{name}={value!r} is not valid: ')

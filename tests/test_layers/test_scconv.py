@@ -1,11 +1,11 @@
 """SCConv against its definition, written out here with loops in float64."""
-import math
-
 import pytest
 import torch
 from mmcv.cnn import ConvModule, build_conv_layer
 from mmcv.cnn.utils import fuse_conv_bn
 from reference import (
+    assert_equals_definition,
+    assert_option_is_named,
     randomise,
     ref_bn,
     ref_conv,
@@ -83,17 +83,8 @@ def test_equals_definition(in_channels, out_channels, options, low_width,
     expected = ref_cru(
         ref_sru(x, layer.sru), layer.cru, options['alpha'],
         options['stride'], options['dilation'], options['gwc_groups'])
-    actual = layer(x)
-    assert actual.shape == (3, out_channels, *(math.ceil(
-        s / options['stride']) for s in size))
-    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
-
-    weights = torch.randn_like(expected)
-    inputs = [x, *layer.parameters()]
-    expected_grads = torch.autograd.grad((expected * weights).sum(), inputs)
-    actual_grads = torch.autograd.grad((actual * weights).sum(), inputs)
-    for a, e in zip(actual_grads, expected_grads):
-        torch.testing.assert_close(a, e, rtol=1e-8, atol=1e-10)
+    assert_equals_definition(layer, x, expected, out_channels,
+                             options['stride'])
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -231,13 +222,7 @@ def test_state_dict_keys():
     ('out_channels', 0, dict(out_channels=0)),
 ])
 def test_invalid_options(name, value, options):
-    options = dict(
-        dict(in_channels=32, out_channels=32, kernel_size=3, padding=1),
-        **options)
-    with pytest.raises(ValueError) as error:
-        SCConv(**options)
-    assert str(error.value).startswith(f'{name}={value!r} is not valid: ')
-    assert len(str(error.value)) > len(f'{name}={value!r} is not valid: ')
+    assert_option_is_named(SCConv, name, value, options)
 
 
 def test_fuse_conv_bn_leaves_outputs_unchanged():

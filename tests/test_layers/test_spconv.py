@@ -1,11 +1,17 @@
 """SPConv against its definition, written out here in float64."""
-import math
-
 import pytest
 import torch
 from mmcv.cnn import build_conv_layer
 from mmcv.cnn.utils import fuse_conv_bn
-from reference import randomise, ref_bn, ref_conv, ref_fuse, ref_pool
+from reference import (
+    assert_equals_definition,
+    assert_option_is_named,
+    randomise,
+    ref_bn,
+    ref_conv,
+    ref_fuse,
+    ref_pool,
+)
 from torch import nn
 
 from mmdet_scconv.layers import SPConv
@@ -40,17 +46,8 @@ def test_equals_definition(in_channels, out_channels, options, training, size):
     x = torch.randn(
         3, in_channels, *size, dtype=torch.float64, requires_grad=True)
     expected = ref_spconv(x, layer, **options)
-    actual = layer(x)
-    assert actual.shape == (3, out_channels, *(math.ceil(
-        s / options['stride']) for s in size))
-    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
-
-    weights = torch.randn_like(expected)
-    inputs = [x, *layer.parameters()]
-    for a, e in zip(
-            torch.autograd.grad((actual * weights).sum(), inputs),
-            torch.autograd.grad((expected * weights).sum(), inputs)):
-        torch.testing.assert_close(a, e, rtol=1e-8, atol=1e-10)
+    assert_equals_definition(layer, x, expected, out_channels,
+                             options['stride'])
 
 
 @pytest.mark.parametrize('name,value,options', [
@@ -62,12 +59,7 @@ def test_equals_definition(in_channels, out_channels, options, training, size):
     ('in_channels', 1, dict(in_channels=1)),
 ])
 def test_invalid_options(name, value, options):
-    options = dict(
-        dict(in_channels=32, out_channels=32, kernel_size=3, padding=1),
-        **options)
-    with pytest.raises(ValueError) as error:
-        SPConv(**options)
-    assert str(error.value).startswith(f'{name}={value!r} is not valid: ')
+    assert_option_is_named(SPConv, name, value, options)
 
 
 def test_fuse_conv_bn_leaves_outputs_unchanged():
