@@ -1,4 +1,14 @@
 from .swap_resnet import SwapResNet
-from .zoo import SCConvResNet, SPConvResNet
+from .zoo import (
+    GhostResNet,
+    OctConvResNet,
+    SCConvResNet,
+    SlimConvResNet,
+    SPConvResNet,
+    TiedConvResNet,
+)
 
-__all__ = ['SCConvResNet', 'SPConvResNet', 'SwapResNet']
+__all__ = [
+    'GhostResNet', 'OctConvResNet', 'SCConvResNet', 'SPConvResNet',
+    'SlimConvResNet', 'SwapResNet', 'TiedConvResNet'
+]

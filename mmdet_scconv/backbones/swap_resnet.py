@@ -1,9 +1,10 @@
-"""MMDetection's ResNet with another convolution in place of its 3x3s."""
+"""MMDetection's ResNet with another convolution in place of its own."""
 import inspect
 from collections.abc import Sequence
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmdet.models.backbones import ResNet
+from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
@@ -20,8 +21,8 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
         norm_cfg (dict): MM config of the norms inside the new one, for
             types that have any (a ``norm_layer`` argument).
 
-    Raises:
-        ValueError: If the output width of the new one differs.
+    Returns:
+        nn.Module: Its ``out_channels`` may differ from ``conv``'s.
     """
     options = {}
     conv_type = cfg['type']
@@ -30,7 +31,7 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
         options['norm_layer'] = lambda width: build_norm_layer(
             norm_cfg, width)[1]
-    new = build_conv_layer(
+    return build_conv_layer(
         cfg,
         conv.in_channels,
         conv.out_channels,
@@ -41,11 +42,59 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
         groups=conv.groups,
         bias=conv.bias is not None,
         **options)
-    if new.out_channels != conv.out_channels:
+
+
+def swap_in_block(block: nn.Module, name: str, cfg: dict,
+                  norm_cfg: dict) -> None:
+    """Replace one convolution of a BasicBlock or Bottleneck.
+
+    The norm behind it stays, unless the new one ends with a norm of its own.
+    Where the new conv2 of a Bottleneck has another width, its norm and conv3
+    are built anew to fit.
+
+    Args:
+        block (nn.Module): Of MMDetection's ResNet.
+        name (str): 'conv1', 'conv2', 'conv3' or 'downsample'.
+        cfg (dict): See :func:`swap_conv`.
+        norm_cfg (dict): See :func:`swap_conv`.
+
+    Raises:
+        ValueError: If the width of the new one differs and the block cannot
+            follow.
+    """
+    if name == 'downsample':
+        shortcut = block.downsample  # (pooling,) convolution, norm
+        new = swap_conv(shortcut[-2], cfg, norm_cfg)
+        wanted = shortcut[-2].out_channels
+        shortcut[-2] = new
+        if getattr(new, 'ends_with_norm', False):
+            shortcut[-1] = nn.Identity()
+    else:
+        old = getattr(block, name)
+        new = swap_conv(old, cfg, norm_cfg)
+        wanted = old.out_channels
+        setattr(block, name, new)
+        norm_name = getattr(block, name.replace('conv', 'norm') + '_name')
+        if getattr(new, 'ends_with_norm', False):
+            setattr(block, norm_name, nn.Identity())
+        elif new.out_channels != wanted:
+            setattr(block, norm_name,
+                    build_norm_layer(norm_cfg, new.out_channels)[1])
+    if new.out_channels == wanted:
+        return
+    if (name != 'conv2' or not isinstance(block, Bottleneck)
+            or getattr(block, 'after_conv2_plugins', None)):
         raise ValueError(
-            f'conv2_cfg={cfg!r} gives {new.out_channels} output channels, the '
-            f'block needs {conv.out_channels}')
-    return new
+            f'conv2_cfg={cfg!r} gives {new.out_channels} output channels, '
+            f'{name} of a {type(block).__name__} needs {wanted}: only conv2 '
+            'of a Bottleneck (depth 50, 101 or 152) without a plugin behind '
+            'it can have another width')
+    block.conv3 = build_conv_layer(
+        block.conv_cfg,
+        new.out_channels,
+        block.conv3.out_channels,
+        kernel_size=1,
+        bias=False)
 
 
 @MODELS.register_module()
@@ -54,8 +103,9 @@ class SwapResNet(ResNet):
 
     In a Bottleneck that is the 3x3 (also where it has the stride); in a
     BasicBlock the second 3x3, the one without stride (SCConv, Section 3.3
-    and Figure 1). The norm and the ReLU behind ``conv2`` stay. With no stage
-    swapped it is MMDetection's ResNet: same parameters, same outputs.
+    and Figure 1). The norm and the ReLU behind ``conv2`` stay; the norm goes
+    where the convolution ends with its own. With no stage swapped it is
+    MMDetection's ResNet: same parameters, same outputs.
 
     Args:
         depth (int): 18, 34, 50, 101 or 152.
@@ -71,7 +121,8 @@ class SwapResNet(ResNet):
 
     Raises:
         ValueError: For invalid options of the convolution, too few
-            ``stages_with_swap``, or a stage with both DCN and a swap.
+            ``stages_with_swap``, a stage with both DCN and a swap, or a
+            convolution of another width in blocks that need theirs.
     """
 
     # Subclasses name their convolution; conv2_cfg then holds its options.
@@ -99,10 +150,16 @@ class SwapResNet(ResNet):
                     f'stages_with_swap={stages_with_swap!r} both replace '
                     f'conv2 of stage {i}: a stage can have one of them')
             for block in getattr(self, self.res_layers[i]):
-                block.conv2 = swap_conv(block.conv2, self.conv2_cfg,
-                                        self.norm_cfg)
+                for name, options in self.convs_to_swap(block).items():
+                    swap_in_block(block, name, {**self.conv2_cfg, **options},
+                                  self.norm_cfg)
         # ResNet froze its stages before the new convolutions were there
         self._freeze_stages()
+
+    def convs_to_swap(self, block: nn.Module) -> dict[str, dict]:
+        """Names of the block's convolutions to replace, and options that
+        follow from the place of each."""
+        return {'conv2': {}}
 
     def _named_conv2_cfg(self, conv2_cfg: dict | None) -> dict:
         conv2_cfg = dict(conv2_cfg or {})

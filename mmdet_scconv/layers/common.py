@@ -91,7 +91,18 @@ def stride_pool(stride: tuple[int, int]) -> nn.Module:
     return nn.AvgPool2d(stride, stride, ceil_mode=True)
 
 
-def fuse_by_means(y1: Tensor, y2: Tensor) -> Tensor:
+class GlobalMean(nn.Module):
+    """Global average pooling: (N, C, H, W) -> (N, C, 1, 1).
+
+    Not ``nn.AdaptiveAvgPool2d``, which gives NaN with AMP and channels_last
+    (pytorch #43992); a module, so that FLOP counters see it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
+class MeanFuse(nn.Module):
     """Sum of two branches, weighted channel by channel by a softmax over the
     pair of their global means.
 
@@ -99,10 +110,15 @@ def fuse_by_means(y1: Tensor, y2: Tensor) -> Tensor:
 
     Shape: twice (N, C, H, W) -> (N, C, H, W).
     """
-    # not AdaptiveAvgPool2d: NaN with AMP and channels_last (pytorch #43992)
-    means = torch.stack([y.mean((2, 3), keepdim=True) for y in (y1, y2)])
-    beta = torch.softmax(means, dim=0).to(y1.dtype)
-    return beta[0] * y1 + beta[1] * y2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = GlobalMean()
+
+    def forward(self, y1: Tensor, y2: Tensor) -> Tensor:
+        means = torch.stack([self.mean(y) for y in (y1, y2)])
+        beta = torch.softmax(means, dim=0).to(y1.dtype)
+        return beta[0] * y1 + beta[1] * y2
 
 
 class DropInConv(nn.Module):
@@ -119,8 +135,8 @@ class DropInConv(nn.Module):
             ``dilation * (kernel_size - 1) / 2``. Defaults to 0, as in
             ``nn.Conv2d``.
         dilation (int | tuple): Defaults to 1.
-        groups (int): Must be 1: a dense convolution is replaced (for the
-            groups of a GWC inside see ``gwc_groups``). Defaults to 1.
+        groups (int): Must be 1: a dense convolution is replaced. Defaults
+            to 1.
         bias (bool): Whether a learnable bias is added to the output, as
             ``nn.Conv2d`` does; the inner convolutions keep theirs either
             way. Defaults to True.
@@ -133,6 +149,8 @@ class DropInConv(nn.Module):
     # what mmcv's ConvModule reads from a convolution
     transposed = False
     output_padding = (0, 0)
+    # whether the output is normalised, so that no norm needs to follow
+    ends_with_norm = False
 
     def __init__(self,
                  in_channels: int,
@@ -151,7 +169,7 @@ class DropInConv(nn.Module):
         check(
             groups == 1, 'groups', groups,
             f'{type(self).__name__} replaces a dense convolution, only 1 is '
-            'possible; gwc_groups sets the groups inside')
+            'possible')
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size, self.stride, self.padding, self.dilation = \
@@ -159,6 +177,12 @@ class DropInConv(nn.Module):
         self.groups = groups
         self.register_parameter(
             'bias', nn.Parameter(torch.zeros(out_channels)) if bias else None)
+
+    def set_out_channels(self, out_channels: int) -> None:
+        """For layers whose output has another width than was asked for."""
+        self.out_channels = out_channels
+        if self.bias is not None:
+            self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def add_bias(self, out: Tensor) -> Tensor:
         """The output, (N, out_channels, H, W), plus the bias if there is one.

@@ -29,15 +29,16 @@ from torch import Tensor, nn
 from .common import (
     DropInConv,
     IntOrPair,
+    MeanFuse,
     check,
     check_alpha,
     check_conv_geometry,
-    fuse_by_means,
     is_int,
     stride_pool,
 )
 
 LOW_WIDTHS = ('tables', 'text')
+UNITS = ('S+C', 'C+S', 'C&S', 'S', 'C')
 
 
 class SRU(nn.Module):
@@ -201,6 +202,7 @@ class CRU(nn.Module):
             f'out_channels={out_channels}, alpha={alpha}, '
             f'low_width={low_width!r}')
 
+        self.fuse = MeanFuse()
         self.pool = stride_pool(stride)
         self.squeeze_up = nn.Conv2d(self.up_channels, up_width, 1)
         self.squeeze_up_bn = norm_layer(up_width)
@@ -229,16 +231,24 @@ class CRU(nn.Module):
         y1 = self.bn1(self.gwc(up) + self.pwc1(self.pool(up)))
         low = self.squeeze_low_bn(self.squeeze_low(self.pool(low)))
         y2 = self.bn2(torch.cat([self.pwc2(low), low], dim=1))
-        return fuse_by_means(y1, y2)
+        return self.fuse(y1, y2)
 
 
 class SCConv(DropInConv):
     """SRU then CRU, with the signature of ``nn.Conv2d``.
 
+    ``units`` are the combinations of Table 1. The paper does not say what a
+    lone SRU is followed by (the dense convolution here, as the table's
+    parameters want), nor how parallel units are joined (their outputs are
+    added here; where there is a stride, the SRU gets pooled input).
+
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation,
             groups, bias: See :class:`DropInConv`; ``in_channels`` must be
             even.
+        units (str): 'S+C', SRU then CRU; 'C+S', CRU then SRU; 'C&S', both in
+            parallel; 'S', SRU and a dense convolution; 'C', CRU alone.
+            Defaults to 'S+C'.
         alpha, squeeze_ratio, gwc_groups, low_width, norm_layer: See
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
@@ -262,6 +272,7 @@ class SCConv(DropInConv):
         groups: int = 1,
         bias: bool = True,
         *,
+        units: str = 'S+C',
         alpha: float = 0.5,
         squeeze_ratio: int = 2,
         gwc_groups: int = 2,
@@ -272,19 +283,51 @@ class SCConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        self.sru = SRU(in_channels, gn_groups, gate_threshold)
-        self.cru = CRU(
-            in_channels,
-            out_channels,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            alpha=alpha,
-            squeeze_ratio=squeeze_ratio,
-            gwc_groups=gwc_groups,
-            low_width=low_width,
-            norm_layer=norm_layer)
+        check(units in UNITS, 'units', units, f'one of {UNITS}')
+        check(units != 'C&S' or in_channels == out_channels, 'units', units,
+              f'with in_channels={in_channels} and out_channels='
+              f'{out_channels} the outputs of parallel units do not fit')
+        self.units = units
+        if 'S' in units:
+            self.sru = SRU(out_channels if units == 'C+S' else in_channels,
+                           gn_groups, gate_threshold)
+        if 'C' in units:
+            self.cru = CRU(
+                in_channels,
+                out_channels,
+                self.kernel_size,
+                self.stride,
+                self.padding,
+                self.dilation,
+                alpha=alpha,
+                squeeze_ratio=squeeze_ratio,
+                gwc_groups=gwc_groups,
+                low_width=low_width,
+                norm_layer=norm_layer)
+        if units == 'S':
+            self.conv = nn.Conv2d(
+                in_channels,
+                out_channels,
+                self.kernel_size,
+                self.stride,
+                self.padding,
+                self.dilation,
+                bias=False)
+        if units == 'C&S':
+            self.pool = stride_pool(self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.add_bias(self.cru(self.sru(x)))
+        if self.units == 'S+C':
+            out = self.cru(self.sru(x))
+        elif self.units == 'C+S':
+            out = self.sru(self.cru(x))
+        elif self.units == 'C&S':
+            out = self.cru(x) + self.sru(self.pool(x))
+        elif self.units == 'S':
+            out = self.conv(self.sru(x))
+        else:
+            out = self.cru(x)
+        return self.add_bias(out)
+
+    def extra_repr(self) -> str:
+        return f'units={self.units!r}'

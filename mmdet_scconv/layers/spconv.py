@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from .common import (
     DropInConv,
     IntOrPair,
+    MeanFuse,
     check,
     check_alpha,
-    fuse_by_means,
     is_int,
     stride_pool,
 )
@@ -75,6 +75,7 @@ class SPConv(DropInConv):
             f'an int >= 1 that divides the {big} representative and the '
             f'{out_channels} output channels')
         self.split = (big, in_channels - big)
+        self.fuse = MeanFuse()
         self.pool = stride_pool(self.stride)
         # before the convolutions, as in CRU: fuse_conv_bn must not fuse the
         # norm of the sum into one of its terms
@@ -96,4 +97,4 @@ class SPConv(DropInConv):
         big, small = x.split(self.split, dim=1)
         y1 = self.bn1(self.gwc(big) + self.pwc(self.pool(big)))
         y2 = self.bn2(self.conv1x1(self.pool(small)))
-        return self.add_bias(fuse_by_means(y1, y2))
+        return self.add_bias(self.fuse(y1, y2))

@@ -1,0 +1,64 @@
+"""Tied block convolution: one thin filter bank for all blocks of channels.
+
+Paper: Wang and Yu, "Tied Block Convolution: Leaner and Better CNNs with
+Shared Thinner Filters", AAAI 2021. A row of SCConv's Tables 2 and 3
+(``blocks=2``).
+"""
+from torch import Tensor, nn
+
+from .common import DropInConv, IntOrPair, check, is_int
+
+
+class TiedConv(DropInConv):
+    """A group-wise convolution whose groups share their weights.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation,
+            groups, bias: See :class:`DropInConv`.
+        blocks (int): B, the number of channel blocks; must divide both
+            widths. Defaults to 2.
+
+    Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
+    ceil(W / stride)).
+
+    Raises:
+        ValueError: For an option out of its range; names the argument, the
+            value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: str | IntOrPair = 0,
+        dilation: IntOrPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        blocks: int = 2,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride,
+                         padding, dilation, groups, bias)
+        check(
+            is_int(blocks, 1) and in_channels % blocks == 0
+            and out_channels % blocks == 0, 'blocks', blocks,
+            f'an int >= 1 that divides the {in_channels} input and the '
+            f'{out_channels} output channels')
+        self.blocks = blocks
+        self.conv = nn.Conv2d(
+            in_channels // blocks,
+            out_channels // blocks,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # the blocks as images of a larger batch
+        out = self.conv(
+            x.reshape(-1, self.in_channels // self.blocks, *x.shape[2:]))
+        return self.add_bias(
+            out.reshape(-1, self.out_channels, *out.shape[2:]))
