@@ -19,6 +19,7 @@ concatenation always fits.
 
 Plain PyTorch: ``mmdet_scconv.layers`` imports nothing else of this package.
 """
+import inspect
 import math
 from collections.abc import Callable
 
@@ -39,6 +40,8 @@ from .common import (
 
 LOW_WIDTHS = ('tables', 'text')
 UNITS = ('S+C', 'C+S', 'C&S', 'S', 'C')
+CRU_OPTIONS = ('alpha', 'squeeze_ratio', 'gwc_groups', 'low_width')
+SRU_OPTIONS = ('gn_groups', 'gate_threshold')
 
 
 class SRU(nn.Module):
@@ -284,9 +287,17 @@ class SCConv(DropInConv):
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
         check(units in UNITS, 'units', units, f'one of {UNITS}')
+        given = locals()
+        defaults = inspect.signature(SCConv).parameters
+        for unit, options in (('C', CRU_OPTIONS), ('S', SRU_OPTIONS)):
+            for name in options if unit not in units else ():
+                check(given[name] == defaults[name].default, name,
+                      given[name], f'units={units!r} has no {unit}RU')
         check(units != 'C&S' or in_channels == out_channels, 'units', units,
               f'with in_channels={in_channels} and out_channels='
               f'{out_channels} the outputs of parallel units do not fit')
+        check(units != 'C+S' or out_channels % 2 == 0, 'out_channels',
+              out_channels, 'the SRU behind needs an even number')
         self.units = units
         if 'S' in units:
             self.sru = SRU(out_channels if units == 'C+S' else in_channels,

@@ -5,7 +5,7 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from torch import nn
 
-from mmdet_scconv.backbones import SCConvResNet, SPConvResNet, SwapResNet
+from mmdet_scconv.backbones import SCConvResNet, SlimConvResNet, SwapResNet
 from mmdet_scconv.layers import SCConv
 
 SCCONV = dict(type='SCConv')
@@ -32,12 +32,18 @@ def test_parameters_of_the_paper(depth, conv2_cfg, without, with_group_norm):
     assert millions_with_fc(backbone) == with_group_norm
 
 
-@pytest.mark.parametrize('conv2_cfg,expected', [
-    ({}, 18.345),
-    (dict(alpha=0.75), 19.760),
+@pytest.mark.parametrize('name,conv2_cfg,expected', [
+    ('SPConvResNet', {}, 18.345),
+    ('SPConvResNet', dict(alpha=0.75), 19.760),
+    ('SlimConvResNet', {}, 16.759),
+    ('SlimConvResNet', dict(k='8/3'), 12.098),
+    ('SlimConvResNet', dict(k='1'), 18.725),
+    ('GhostResNet', {}, 13.954),
+    ('TiedConvResNet', {}, 17.069),
+    ('OctConvResNet', {}, 25.557),
 ])
-def test_parameters_of_spconv(conv2_cfg, expected):
-    backbone = SPConvResNet(50, conv2_cfg=conv2_cfg)
+def test_parameters_of_the_peers(name, conv2_cfg, expected):
+    backbone = MODELS.build(dict(type=name, depth=50, conv2_cfg=conv2_cfg))
     assert millions_with_fc(backbone) == expected
 
 
@@ -47,11 +53,16 @@ def test_parameters_of_the_dense_baseline(depth, expected):
     assert millions_with_fc(backbone) == expected
 
 
-@pytest.mark.parametrize('depth', [18, 34, 50, 101, 152])
-def test_build_forward_backward(depth):
-    """Every depth, all outputs, every parameter gets a gradient."""
-    backbone = MODELS.build(
-        dict(type='SCConvResNet', depth=depth, norm_eval=False))
+@pytest.mark.parametrize('name,depth', [
+    *(('SCConvResNet', depth) for depth in (18, 34, 50, 101, 152)),
+    *((name, depth) for name in ('SPConvResNet', 'GhostResNet',
+                                 'TiedConvResNet', 'OctConvResNet')
+      for depth in (18, 50)),
+    ('SlimConvResNet', 50),
+])
+def test_build_forward_backward(name, depth):
+    """All outputs as the dense ResNet's, every parameter gets a gradient."""
+    backbone = MODELS.build(dict(type=name, depth=depth, norm_eval=False))
     backbone.init_weights()
     backbone.train()
     outs = backbone(torch.randn(2, 3, 64, 64))
@@ -60,10 +71,47 @@ def test_build_forward_backward(depth):
         tuple(o.shape) for o in dense(torch.randn(2, 3, 64, 64))
     ]
     sum(o.mean() for o in outs).backward()
-    for name, parameter in backbone.named_parameters():
-        assert parameter.grad is not None, name
-    swapped = [m for m in backbone.modules() if isinstance(m, SCConv)]
-    assert len(swapped) == sum(backbone.stage_blocks)
+    for parameter_name, parameter in backbone.named_parameters():
+        assert parameter.grad is not None, parameter_name
+    swapped = [
+        m for m in backbone.modules()
+        if type(m).__name__ == backbone.conv2_cfg['type']
+    ]
+    if name == 'GhostResNet':  # all but the stem
+        dense_convs = [m for m in dense.modules() if isinstance(m, nn.Conv2d)]
+        assert len(swapped) == len(dense_convs) - 1
+    else:
+        assert len(swapped) == sum(backbone.stage_blocks)
+
+
+@pytest.mark.parametrize('k,width', [('1', 64), ('4/3', 48), ('8/3', 24)])
+def test_conv3_takes_the_width_of_slimconv(k, width):
+    block = SlimConvResNet(50, conv2_cfg=dict(k=k)).layer1[0]
+    assert block.conv3.in_channels == width
+    # SlimConv ends with norms of its own
+    assert isinstance(block.norm2, nn.Identity)
+
+
+@pytest.mark.parametrize('options', [
+    dict(depth=18),
+    dict(depth=50, plugins=[
+        dict(cfg=dict(type='ContextBlock', ratio=1 / 4),
+             position='after_conv2')]),
+])
+def test_width_that_a_block_cannot_take(options):
+    with pytest.raises(ValueError, match='gives 48 output channels, conv2 of'):
+        SlimConvResNet(**options)
+
+
+@pytest.mark.parametrize('avg_down', [False, True])
+def test_ghost_modules_follow_the_relu_of_the_block(avg_down):
+    block = MODELS.build(
+        dict(type='GhostResNet', depth=50, avg_down=avg_down)).layer2[0]
+    assert isinstance(block.conv1.act, nn.ReLU)
+    assert isinstance(block.conv2.act, nn.ReLU)
+    assert isinstance(block.conv3.act, nn.Identity)
+    assert isinstance(block.downsample[-2].act, nn.Identity)
+    assert isinstance(block.downsample[-1], nn.Identity)
 
 
 @pytest.mark.parametrize('out_indices', [(0, ), (3, ), (1, 3), (0, 1, 2, 3)])

@@ -28,6 +28,19 @@ def randomise(module, seed=0):
     return module
 
 
+def float64_layer(layer_type, in_channels, out_channels, size, training,
+                  **options):
+    """A randomised layer without bias, and an input that wants a gradient."""
+    layer = layer_type(
+        in_channels,
+        out_channels,
+        **dict(dict(kernel_size=3, padding='same', bias=False), **options))
+    randomise(layer).double().train(training)
+    x = torch.randn(
+        3, in_channels, *size, dtype=torch.float64, requires_grad=True)
+    return layer, x
+
+
 def ref_group_norm(x, groups, gamma, beta, eps=1e-5):
     out = torch.empty_like(x)
     width = x.shape[1] // groups
@@ -88,12 +101,19 @@ def ref_pool(x, stride):
     return torch.stack(rows, -2)
 
 
+def ref_upsample(x, size):
+    """Each value twice in both directions, cut to ``size``."""
+    rows = [i // 2 for i in range(size[0])]
+    columns = [j // 2 for j in range(size[1])]
+    return x[:, :, rows][:, :, :, columns]
+
+
 def ref_fuse(y1, y2):
     e1, e2 = (torch.exp(y.mean((2, 3), keepdim=True)) for y in (y1, y2))
     return e1 / (e1 + e2) * y1 + e2 / (e1 + e2) * y2
 
 
-def assert_equals_definition(layer, x, expected, out_channels, stride):
+def assert_equals_definition(layer, x, expected, out_channels, stride=1):
     """Compare a layer's output and gradients with its definition's.
 
     Args:

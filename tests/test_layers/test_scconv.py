@@ -1,11 +1,11 @@
 """SCConv against its definition, written out here with loops in float64."""
 import pytest
 import torch
-from mmcv.cnn import ConvModule, build_conv_layer
 from mmcv.cnn.utils import fuse_conv_bn
 from reference import (
     assert_equals_definition,
     assert_option_is_named,
+    float64_layer,
     randomise,
     ref_bn,
     ref_conv,
@@ -70,21 +70,32 @@ def test_equals_definition(in_channels, out_channels, options, low_width,
                            training, size):
     options = dict(dict(alpha=0.5, stride=1, dilation=1, gwc_groups=2,
                         kernel_size=3), **options)
-    layer = SCConv(
+    layer, x = float64_layer(
+        SCConv,
         in_channels,
         out_channels,
-        padding='same',
-        bias=False,
+        size,
+        training,
         low_width=low_width,
         **options)
-    randomise(layer).double().train(training)
-    x = torch.randn(
-        3, in_channels, *size, dtype=torch.float64, requires_grad=True)
     expected = ref_cru(
         ref_sru(x, layer.sru), layer.cru, options['alpha'],
         options['stride'], options['dilation'], options['gwc_groups'])
     assert_equals_definition(layer, x, expected, out_channels,
                              options['stride'])
+
+
+@pytest.mark.parametrize('units,expected', [
+    ('S', lambda x, m: ref_conv(ref_sru(x, m.sru), m.conv.weight, stride=2)),
+    ('C', lambda x, m: ref_cru(x, m.cru, 0.5, 2, 1, 2)),
+    ('C+S', lambda x, m: ref_sru(ref_cru(x, m.cru, 0.5, 2, 1, 2), m.sru)),
+    ('C&S', lambda x, m: ref_cru(x, m.cru, 0.5, 2, 1, 2) + ref_sru(
+        ref_pool(x, 2), m.sru)),
+])
+def test_units_equal_their_definition(units, expected):
+    layer, x = float64_layer(
+        SCConv, 32, 32, (7, 9), True, stride=2, units=units)
+    assert_equals_definition(layer, x, expected(x, layer), 32, stride=2)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -101,18 +112,6 @@ def test_gate_in_half_precision(dtype):
     assert actual.dtype == dtype
     torch.testing.assert_close(
         actual.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=1e-3)
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_autocast_output(dtype):
-    layer = SCConv(64, 64, 3, padding=1).eval()
-    x = torch.randn(2, 64, 9, 9)
-    expected = layer(x)
-    with torch.autocast('cpu', dtype=dtype):
-        actual = layer(x.to(dtype))
-    assert actual.dtype == dtype
-    torch.testing.assert_close(
-        actual.float(), expected, rtol=0, atol=16 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize('total', [0., 1e-12, -1e-12])
@@ -136,38 +135,6 @@ def test_negative_sum_of_gamma_keeps_its_sign():
         # w_gamma is the same quotient, GN(x) changes its sign
         sru.gn.weight.neg_()
     torch.testing.assert_close(sru.gate_logits(x), -expected)
-
-
-@pytest.mark.parametrize('options', [
-    {},
-    dict(stride=2, low_width='text'),
-    dict(bias=True),
-])
-def test_every_parameter_gets_a_gradient(options):
-    layer = SCConv(32, 64, 3, padding=1, **options)
-    layer(torch.randn(2, 32, 8, 8)).square().sum().backward()
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-
-
-def test_odd_sizes_and_batch_1():
-    layer = SCConv(32, 32, 3, stride=2, padding=1)
-    assert layer(torch.randn(1, 32, 5, 1)).shape == (1, 32, 3, 1)
-    assert layer.eval()(torch.randn(1, 32, 1, 1)).shape == (1, 32, 1, 1)
-
-
-def test_bias_is_added_to_the_output():
-    layer = SCConv(32, 32, 3, padding=1).eval()
-    x = torch.randn(1, 32, 4, 4)
-    without = layer(x)
-    with torch.no_grad():
-        layer.bias.add_(torch.arange(32.))
-    torch.testing.assert_close(
-        layer(x) - without,
-        torch.arange(32.).view(1, -1, 1, 1).expand(1, 32, 4, 4),
-        rtol=0,
-        atol=1e-4)
 
 
 def test_widths_of_the_low_branch():
@@ -220,6 +187,11 @@ def test_state_dict_keys():
     ('low_width', 'paper', dict(low_width='paper')),
     ('in_channels', 33, dict(in_channels=33, gn_groups=1)),
     ('out_channels', 0, dict(out_channels=0)),
+    ('units', 'SC', dict(units='SC')),
+    ('units', 'C&S', dict(units='C&S', out_channels=64)),
+    ('out_channels', 33, dict(units='C+S', out_channels=33, gwc_groups=1)),
+    ('alpha', 0.75, dict(units='S', alpha=0.75)),
+    ('gn_groups', 8, dict(units='C', gn_groups=8)),
 ])
 def test_invalid_options(name, value, options):
     assert_option_is_named(SCConv, name, value, options)
@@ -238,46 +210,3 @@ def test_fuse_conv_bn_leaves_outputs_unchanged():
     # the first conv's and both squeezes'
     assert norms - sum(
         isinstance(m, nn.BatchNorm2d) for m in fused.modules()) == 3
-
-
-def test_by_name():
-    layer = build_conv_layer(
-        dict(type='SCConv', alpha=0.75), 64, 64, 3, padding=1)
-    assert isinstance(layer, SCConv)
-    assert layer.cru.up_channels == 48
-    module = ConvModule(
-        32,
-        64,
-        3,
-        stride=2,
-        padding=1,
-        conv_cfg=dict(type='SCConv'),
-        norm_cfg=dict(type='BN'))
-    assert module.conv.bias is None
-    module.init_weights()
-    assert module(torch.randn(2, 32, 8, 8)).shape == (2, 64, 4, 4)
-    assert ConvModule(
-        32, 64, 3, padding=1, conv_cfg=dict(type='SCConv')).conv.bias.shape \
-        == (64, )
-
-
-def test_norm_layer():
-    layer = SCConv(
-        32,
-        32,
-        3,
-        padding=1,
-        norm_layer=lambda width: nn.GroupNorm(4, width))
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in layer.modules())
-    assert layer(torch.randn(1, 32, 4, 4)).shape == (1, 32, 4, 4)
-
-
-@pytest.mark.parametrize('how', ['trace', 'export'])
-def test_exportable(how):
-    layer = randomise(SCConv(32, 32, 3, stride=2, padding=1)).eval()
-    x = torch.randn(2, 32, 8, 8)
-    exported = (
-        torch.jit.trace(layer, x) if how == 'trace' else torch.export.export(
-            layer, (x, )).module())
-    other = torch.randn_like(x)
-    torch.testing.assert_close(exported(other), layer(other))

@@ -1,18 +1,14 @@
 """SPConv against its definition, written out here in float64."""
 import pytest
-import torch
-from mmcv.cnn import build_conv_layer
-from mmcv.cnn.utils import fuse_conv_bn
 from reference import (
     assert_equals_definition,
     assert_option_is_named,
-    randomise,
+    float64_layer,
     ref_bn,
     ref_conv,
     ref_fuse,
     ref_pool,
 )
-from torch import nn
 
 from mmdet_scconv.layers import SPConv
 
@@ -40,11 +36,8 @@ def ref_spconv(x, layer, alpha, stride, dilation, gwc_groups):
 def test_equals_definition(in_channels, out_channels, options, training, size):
     options = dict(
         dict(alpha=0.5, stride=1, dilation=1, gwc_groups=2), **options)
-    layer = SPConv(
-        in_channels, out_channels, 3, padding='same', bias=False, **options)
-    randomise(layer).double().train(training)
-    x = torch.randn(
-        3, in_channels, *size, dtype=torch.float64, requires_grad=True)
+    layer, x = float64_layer(SPConv, in_channels, out_channels, size,
+                             training, **options)
     expected = ref_spconv(x, layer, **options)
     assert_equals_definition(layer, x, expected, out_channels,
                              options['stride'])
@@ -60,21 +53,3 @@ def test_equals_definition(in_channels, out_channels, options, training, size):
 ])
 def test_invalid_options(name, value, options):
     assert_option_is_named(SPConv, name, value, options)
-
-
-def test_fuse_conv_bn_leaves_outputs_unchanged():
-    net = nn.Sequential(
-        nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16),
-        SPConv(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
-    randomise(net).double().eval()
-    x = torch.randn(2, 8, 9, 9, dtype=torch.float64)
-    expected = net(x)
-    torch.testing.assert_close(
-        fuse_conv_bn(net)(x), expected, rtol=1e-10, atol=1e-10)
-
-
-def test_by_name():
-    layer = build_conv_layer(
-        dict(type='SPConv', alpha=0.75), 64, 64, 3, padding=1)
-    assert isinstance(layer, SPConv)
-    assert layer.gwc.in_channels == 48

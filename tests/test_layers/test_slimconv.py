@@ -1,0 +1,61 @@
+"""SlimConv against its definition, written out here in float64."""
+import pytest
+import torch
+from reference import (
+    assert_equals_definition,
+    assert_option_is_named,
+    float64_layer,
+    ref_bn,
+    ref_conv,
+)
+
+from mmdet_scconv.layers import SlimConv
+
+
+def ref_slimconv(x, layer, parts, stride, dilation):
+    _, conv1, bn, _, conv2, _ = layer.attention
+    hidden = ref_bn(ref_conv(x.mean((2, 3), keepdim=True), conv1.weight), bn)
+    w = 1 / (1 + torch.exp(
+        -ref_conv(hidden.clamp(min=0), conv2.weight, conv2.bias)))
+    width = x.shape[1] // parts
+    mirrored = w[:, list(range(x.shape[1]))[::-1]]
+    top, bottom = (
+        sum((weights * x)[:, i * width:(i + 1) * width] for i in range(parts))
+        for weights in (w, mirrored))
+    squeeze, squeeze_bn, _, conv, conv_bn = layer.bottom
+    bottom = ref_bn(ref_conv(bottom, squeeze.weight), squeeze_bn)
+    return torch.cat([
+        ref_bn(
+            ref_conv(top, layer.top[0].weight, None, stride, dilation),
+            layer.top[1]),
+        ref_bn(
+            ref_conv(
+                bottom.clamp(min=0), conv.weight, None, stride, dilation),
+            conv_bn)
+    ], 1)
+
+
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('k,parts,out_channels', [
+    ('1', 2, 64),
+    ('4/3', 2, 48),
+    ('8/3', 4, 24),
+])
+@pytest.mark.parametrize('stride,dilation', [(1, 1), (2, 1), (1, 2)])
+def test_equals_definition(k, parts, out_channels, stride, dilation, training):
+    layer, x = float64_layer(
+        SlimConv, 64, 64, (7, 8), training, k=k, stride=stride,
+        dilation=dilation)
+    assert layer.out_channels == out_channels
+    assert_equals_definition(
+        layer, x, ref_slimconv(x, layer, parts, stride, dilation),
+        out_channels, stride)
+
+
+@pytest.mark.parametrize('name,value,options', [
+    ('k', '2', dict(k='2')),
+    ('in_channels', 30, dict(in_channels=30, out_channels=30)),
+    ('out_channels', 16, dict(out_channels=16)),
+])
+def test_invalid_options(name, value, options):
+    assert_option_is_named(SlimConv, name, value, options)
