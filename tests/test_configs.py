@@ -9,10 +9,16 @@ import pytest
 from conftest import REPO
 from mmengine.config import Config
 
+from mmdet_scconv.analysis.rows import TABLES
+
 CONFIGS = sorted(
     str(path.relative_to(REPO)) for path in (REPO / 'configs').rglob('*.py')
     if '_base_' not in path.parts)
 SCRIPT = str(REPO / 'tests' / 'run_config.py')
+
+
+def load(path):
+    return Config.fromfile(REPO / path).to_dict()
 
 
 @pytest.fixture
@@ -67,20 +73,25 @@ def test_conv_module_in_a_fresh_process(tmp_path):
     assert done.stdout.endswith('(2, 64, 7, 7)\n'), done.stderr
 
 
-@pytest.mark.parametrize('data', ['coco', 'voc0712'])
-@pytest.mark.parametrize('row', ['r101', 'scconv-r50', 'scconv-r101'])
-def test_rows_of_a_table_differ_in_the_backbone_alone(data, row):
-
-    def load(name):
-        cfg = Config.fromfile(
-            REPO / f'configs/scconv/faster-rcnn_{name}_fpn_1x_{data}.py')
-        cfg = cfg.to_dict()
-        del cfg['model']['backbone']
+@pytest.mark.parametrize('table', ['voc', 'coco'])
+def test_rows_of_a_table_differ_in_the_backbone_alone(table):
+    rows = TABLES[table].rows
+    configs = [load(TABLES[table].config.format(slug=r.slug)) for r in rows]
+    for row, cfg in zip(rows, configs):
+        backbone = cfg['model'].pop('backbone')
+        assert {key: backbone.get(key)
+                for key in ('type', 'depth', 'conv2_cfg')
+                } == {'conv2_cfg': None, **row.backbone}
         # how BN is trained on several GPUs belongs to the backbone
         cfg.pop('sync_bn', None)
-        return cfg
+        assert cfg == configs[0]
 
-    assert load(row) == load('r50')
+
+@pytest.mark.parametrize('path', sorted((REPO / 'configs/ablation').glob('*')))
+def test_ablations_differ_in_conv2_alone(path):
+    cfg = load(path)
+    assert cfg['model']['backbone'].pop('conv2_cfg')
+    assert cfg == load(TABLES['voc'].config.format(slug='scconv-r50'))
 
 
 def test_voc_trains_on_small_boxes():

@@ -40,8 +40,8 @@ class SlimConv(DropInConv):
             for ``in_channels == out_channels`` only.
         k (str): '4/3', '8/3' or '1'. Defaults to '4/3'.
         norm_layer (Callable): Called with a number of channels, returns the
-            norm layer. In training, that of the attention needs a batch of
-            more than one image. Defaults to ``nn.BatchNorm2d``.
+            norm layer. Defaults to ``nn.BatchNorm2d``; in training on one
+            image alone, the attention's uses its running statistics.
 
     Shape: (N, C, H, W) -> (N, C / k, ceil(H / stride), ceil(W / stride)).
 
@@ -102,7 +102,15 @@ class SlimConv(DropInConv):
             nn.ReLU(), conv(top // 2, bottom), norm_layer(bottom))
 
     def forward(self, x: Tensor) -> Tensor:
+        # The pooled values of a single image have no batch statistics (a last
+        # incomplete batch would end the training); SyncBN sees those of the
+        # other processes.
+        norm = self.attention[2]
+        alone = norm.training and len(x) == 1 and isinstance(
+            norm, nn.BatchNorm2d)
+        norm.train(norm.training and not alone)
         weights = self.attention(x)
+        norm.train(norm.training or alone)
         top = self.top(fold(weights * x, self.parts))
         bottom = self.bottom(fold(weights.flip(1) * x, self.parts))
         return self.add_bias(torch.cat([top, bottom], dim=1))

@@ -52,6 +52,18 @@ def test_equals_definition(k, parts, out_channels, stride, dilation, training):
         out_channels, stride)
 
 
+def test_trains_on_a_single_image():
+    """As the last, incomplete batch of an epoch."""
+    layer, x = float64_layer(SlimConv, 64, 64, (7, 8), True)
+    norm = layer.attention[2]
+    statistics = norm.running_mean.clone()
+    out = layer(x[:1])
+    assert out.isfinite().all()
+    assert norm.training and norm.running_mean.equal(statistics)
+    layer(x)
+    assert not norm.running_mean.equal(statistics)
+
+
 @pytest.mark.parametrize('name,value,options', [
     ('k', '2', dict(k='2')),
     ('in_channels', 30, dict(in_channels=30, out_channels=30)),

@@ -1,0 +1,1 @@
+"""What the tools compute and write: complexity, the paper's rows, tables."""

@@ -1,0 +1,182 @@
+"""Parameters and FLOPs by three counters, from a config alone.
+
+All three count multiply-accumulates (MACs) as one; they differ in what else
+they see:
+
+- ``macs``: ``nn.Conv2d`` (without bias) and ``nn.Linear``, nothing else. What
+  most papers mean by "FLOPs".
+- ``thop``: the rule of thop (to 0.0.31), which the SCConv paper evidently
+  used: also the bias of a convolution (1 an output), BatchNorm (2 an
+  element), average pooling (1 an output; global: 1 an input element and 1 an
+  output). Not GroupNorm, activations or sums.
+- ``mmengine``: ``mmengine.analysis.FlopAnalyzer``: convolutions (without
+  bias), matrix products, BatchNorm (2 an element), GroupNorm (5 an element),
+  upsampling.
+
+None of them tells the run time.
+"""
+import warnings
+from dataclasses import dataclass
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.analysis import FlopAnalyzer
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+from ..layers.common import GlobalMean
+
+COUNTERS = ('macs', 'thop', 'mmengine')
+
+
+class Classifier(nn.Module):
+    """A backbone with the global pooling and fc of an ImageNet classifier.
+
+    Args:
+        backbone (nn.Module): With MMDetection's ``feat_dim`` (ResNet).
+        num_classes (int): Defaults to 1000.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.mean = GlobalMean()
+        self.fc = nn.Linear(backbone.feat_dim, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.mean(self.backbone(x)[-1]).flatten(1))
+
+
+class TensorMode(nn.Module):
+    """A detector up to its raw outputs: no losses, no post-processing."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, x: Tensor):
+        shape = tuple(x.shape[2:])
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=shape,
+                ori_shape=shape,
+                pad_shape=shape,
+                batch_input_shape=shape,
+                scale_factor=(1., 1.)))
+        return self.detector(x, [sample] * len(x), mode='tensor')
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Counts of one model for one image.
+
+    ``params`` has all parameters, ``group_norm_params`` those among them
+    that thop's rule does not see.
+    """
+
+    params: int
+    group_norm_params: int
+    macs: int
+    thop: int
+    mmengine: int
+
+    @property
+    def params_without_group_norm(self) -> int:
+        return self.params - self.group_norm_params
+
+
+def module_ops(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
+    """Operations of one call of one module by the first two counters."""
+    if isinstance(module, nn.Conv2d):
+        macs = out.numel() * module.weight[0].numel()
+        return macs, macs + (module.bias is not None) * out.numel()
+    if isinstance(module, nn.Linear):
+        macs = out.numel() * module.in_features
+        return macs, macs
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return 0, 2 * x.numel()
+    if isinstance(module, nn.AvgPool2d):
+        return 0, out.numel()
+    if isinstance(module, (GlobalMean, nn.AdaptiveAvgPool2d)):
+        return 0, (x.numel() // out.numel() + 1) * out.numel()
+    return 0, 0
+
+
+def count(model: nn.Module, shape: tuple[int, int]) -> Complexity:
+    """Count a model's parameters, and its operations on one image.
+
+    Args:
+        model (nn.Module): Takes a batch of images, (1, 3, H, W).
+        shape (tuple): Height and width in pixels.
+
+    Returns:
+        Complexity: The counts; operations as MACs.
+    """
+    model.eval()  # not chained: mmdet's ResNet returns None
+    totals = [0, 0]
+
+    def add(module, inputs, out):
+        for i, ops in enumerate(module_ops(module, inputs[0], out)):
+            totals[i] += ops
+
+    x = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
+    handles = [
+        module.register_forward_hook(add) for module in model.modules()
+        if not list(module.children())
+    ]
+    with torch.no_grad():
+        model(x)
+        for handle in handles:
+            handle.remove()
+        with warnings.catch_warnings():  # those of torch.jit's tracer
+            warnings.simplefilter('ignore')
+            mmengine = FlopAnalyzer(model, (x, )).unsupported_ops_warnings(
+                False).uncalled_modules_warnings(False).total()
+    return Complexity(
+        params=sum(p.numel() for p in model.parameters()),
+        group_norm_params=sum(
+            p.numel() for m in model.modules() if isinstance(m, nn.GroupNorm)
+            for p in m.parameters()),
+        macs=totals[0],
+        thop=totals[1],
+        mmengine=int(mmengine))
+
+
+def without_checkpoint(cfg: dict) -> ConfigDict:
+    """A copy of a model's config, whose backbone names no weights."""
+    cfg = ConfigDict(cfg)
+    for part in (cfg, cfg.get('backbone', {})):
+        part.pop('init_cfg', None)
+        part.pop('pretrained', None)
+    return cfg
+
+
+def count_classifier(backbone: dict, shape: tuple[int, int],
+                     num_classes: int = 1000) -> Complexity:
+    """Count a backbone with the classifier's fc, as classification papers
+    and SCConv's detection tables do.
+
+    Raises:
+        ValueError: If the backbone does not tell its width, as ResNets do.
+    """
+    net = MODELS.build(without_checkpoint(backbone))
+    if not hasattr(net, 'feat_dim'):
+        raise ValueError(f'backbone type={backbone["type"]!r} has no '
+                         "'feat_dim', a ResNet's width for the fc")
+    return count(Classifier(net, num_classes), shape)
+
+
+def count_backbone(backbone: dict, shape: tuple[int, int]) -> Complexity:
+    """Count a backbone alone; only the stages that it outputs."""
+    return count(MODELS.build(without_checkpoint(backbone)), shape)
+
+
+def count_detector(model: dict, shape: tuple[int, int]) -> Complexity:
+    """Count a whole detector up to its raw outputs.
+
+    In two-stage detectors the head is counted for the proposals that an
+    untrained RPN finds on one image of noise.
+    """
+    return count(
+        TensorMode(MODELS.build(without_checkpoint(model))), shape)

@@ -1,0 +1,140 @@
+#!/usr/bin/env python
+"""Parameters and FLOPs, by three counters, of configs or of the paper's rows.
+
+Needs neither data nor weights. Without a config: every row of the paper's
+Tables 3, 4 and 5, each with the 1000-class fc that the paper counts with, and
+the difference to the paper's figure. With configs: the backbone with fc, the
+backbone alone, and the whole detector.
+"""
+import argparse
+from collections.abc import Iterator
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.utils import import_modules_from_strings
+from rich.progress import track
+
+from mmdet_scconv.analysis.complexity import (
+    COUNTERS,
+    Complexity,
+    count_backbone,
+    count_classifier,
+    count_detector,
+)
+from mmdet_scconv.analysis.rows import DETECTION_SHAPE, TABLES
+from mmdet_scconv.analysis.tables import print_table, write_csv
+
+NOTES = '''\
+Params in millions; "seen": without GroupNorm's, as thop counts. FLOPs in G
+multiply-accumulates. MACs: convolutions and fc alone. thop: also their bias,
+BatchNorm and average pooling. mmengine: also GroupNorm, no bias, no pooling.
+'''
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'configs', nargs='*', help='config files (default: the paper\'s rows)')
+    parser.add_argument(
+        '--tables',
+        nargs='+',
+        choices=list(TABLES),
+        default=list(TABLES),
+        help='which rows, without configs')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        metavar=('HEIGHT', 'WIDTH'),
+        help='image size in pixels, one number for a square (default: 224 '
+        f'for ImageNet, {DETECTION_SHAPE[0]} else)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the configs, as key=value')
+    parser.add_argument('--out', help='CSV file to write the table to, too')
+    args = parser.parse_args()
+    if args.shape is not None:
+        if len(args.shape) > 2 or min(args.shape) < 1:
+            parser.error(f'--shape {args.shape}: one or two numbers >= 1')
+        args.shape = (args.shape[0], args.shape[-1])
+    return args
+
+
+def figures(count: Complexity) -> list[str]:
+    return [
+        f'{count.params / 1e6:.3f}',
+        f'{count.params_without_group_norm / 1e6:.3f}',
+        *(f'{getattr(count, counter) / 1e9:.3f}' for counter in COUNTERS)
+    ]
+
+
+def paper_rows(names: list[str],
+               shape: tuple[int, int] | None) -> Iterator[list[str]]:
+    counts = {}
+    rows = [(TABLES[name], row) for name in names for row in TABLES[name].rows]
+    for table, row in track(rows, description='rows', transient=True):
+        size = shape or table.shape
+        key = str(row.backbone), size
+        if key not in counts:
+            counts[key] = count_classifier(row.backbone, size)
+        count = counts[key]
+        cells = [table.title.split(':')[0], row.name, f'{size[0]}x{size[1]}']
+        cells += figures(count)
+        for paper, ours in ((row.params, count.params_without_group_norm /
+                             1e6), (row.flops, count.thop / 1e9)):
+            cells += [f'{paper:.2f}', f'{100 * (ours / paper - 1):+.2f}%']
+        yield [*cells, row.note]
+
+
+def config_rows(configs: list[str], options: dict | None,
+                shape: tuple[int, int]) -> Iterator[list[str]]:
+    for path in configs:
+        cfg = Config.fromfile(path)
+        if options is not None:
+            cfg.merge_from_dict(options)
+        if cfg.get('custom_imports'):
+            import_modules_from_strings(**cfg.custom_imports)
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        scopes = (('backbone + fc', count_classifier, cfg.model.backbone),
+                  ('backbone', count_backbone, cfg.model.backbone),
+                  ('detector', count_detector, cfg.model))
+        for scope, counter, part in scopes:
+            try:
+                cells = figures(counter(part, shape))
+            except ValueError as error:
+                cells = [str(error)]
+            yield [path, scope, f'{shape[0]}x{shape[1]}', *cells]
+
+
+def main():
+    args = parse_args()
+    columns = ['Params', 'seen', 'MACs', 'thop', 'mmengine']
+    if args.configs:
+        columns = ['config', 'part', 'input', *columns]
+        rows = list(
+            config_rows(args.configs, args.cfg_options, args.shape
+                        or DETECTION_SHAPE))
+        print_table('Complexity', columns, rows)
+    else:
+        columns = [
+            'table', 'row', 'input', *columns, 'paper: Params', 'seen - paper',
+            'paper: FLOPs', 'thop - paper', 'note'
+        ]
+        rows = list(paper_rows(args.tables, args.shape))
+        # the notes would not fit into a terminal's width
+        print_table("Complexity of the paper's rows", columns[:-1],
+                    [row[:-1] for row in rows])
+        for note in dict.fromkeys(f'{row[1]}: {row[-1]}.' for row in rows
+                                  if row[-1]):
+            print(note)
+    print(NOTES)
+    if args.out is not None:
+        write_csv(args.out, columns, rows)
+
+
+if __name__ == '__main__':
+    main()
