@@ -6,14 +6,21 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import REPO
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmdet_scconv.analysis.rows import TABLES
 
-CONFIGS = sorted(
-    str(path.relative_to(REPO)) for path in (REPO / 'configs').rglob('*.py')
-    if '_base_' not in path.parts)
+# ablations differ from a row in conv2 alone
+CONFIGS = [
+    pytest.param(
+        str(path.relative_to(REPO)),
+        marks=pytest.mark.slow if 'ablation' in path.parts else ())
+    for path in sorted((REPO / 'configs').rglob('*.py'))
+    if '_base_' not in path.parts
+]
 SCRIPT = str(REPO / 'tests' / 'run_config.py')
 
 
@@ -90,6 +97,8 @@ def test_rows_of_a_table_differ_in_the_backbone_alone(table):
 @pytest.mark.parametrize('path', sorted((REPO / 'configs/ablation').glob('*')))
 def test_ablations_differ_in_conv2_alone(path):
     cfg = load(path)
+    backbone = dict(cfg['model']['backbone'], init_cfg=None)
+    assert MODELS.build(backbone)(torch.randn(1, 3, 64, 64))
     assert cfg['model']['backbone'].pop('conv2_cfg')
     assert cfg == load(TABLES['voc'].config.format(slug='scconv-r50'))
 

@@ -21,7 +21,7 @@ from mmdet_scconv.analysis.complexity import (
     count_classifier,
     count_detector,
 )
-from mmdet_scconv.analysis.rows import DETECTION_SHAPE, TABLES
+from mmdet_scconv.analysis.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
 from mmdet_scconv.analysis.tables import print_table, write_csv
 
 NOTES = '''\
@@ -41,8 +41,8 @@ def parse_args():
         '--tables',
         nargs='+',
         choices=list(TABLES),
-        default=list(TABLES),
-        help='which rows, without configs')
+        default=PAPER_TABLES,
+        help='which rows, without configs (default: the paper\'s)')
     parser.add_argument(
         '--shape',
         type=int,
@@ -86,7 +86,9 @@ def paper_rows(names: list[str],
         cells += figures(count)
         for paper, ours in ((row.params, count.params_without_group_norm /
                              1e6), (row.flops, count.thop / 1e9)):
-            cells += [f'{paper:.2f}', f'{100 * (ours / paper - 1):+.2f}%']
+            cells += ['-', '-'] if paper is None else [
+                f'{paper:.2f}', f'{100 * (ours / paper - 1):+.2f}%'
+            ]
         yield [*cells, row.note]
 
 

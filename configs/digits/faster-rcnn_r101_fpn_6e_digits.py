@@ -1,0 +1,3 @@
+_base_ = '../_base_/faster-rcnn_fpn_6e_digits.py'
+
+model = dict(backbone=dict(depth=101))

@@ -1,0 +1,4 @@
+_base_ = '../_base_/faster-rcnn_fpn_6e_digits.py'
+
+model = dict(
+    backbone=dict(type='SPConvResNet', conv2_cfg=dict(alpha=0.75)))

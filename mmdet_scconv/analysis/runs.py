@@ -1,0 +1,316 @@
+"""Runs of a table's rows: a process each, started, resumed and collected.
+
+A run is one row with one seed in one work dir:
+
+    ROOT/SLUG/seedN/          of tools/train.py
+        run.json              what was asked for
+        train.log  test.log   output of the two processes
+        test/TIMESTAMP/*.json of tools/test.py: the run is finished
+"""
+import fcntl
+import hashlib
+import json
+import os
+import os.path as osp
+import re
+import signal
+import statistics
+import subprocess  # noqa: S404 (runs this project's own tools)
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+
+LAST_BYTES = 8192
+EPOCH = re.compile(r'Epoch\(train\)\s*\[(\d+)\]\[\s*(\d+)/(\d+)\]')
+ITERATION = re.compile(r'Iter\(train\)\s*\[\s*(\d+)/(\d+)\]')
+
+
+class RunError(Exception):
+    """A run that ended badly, or that must not be started."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row with one seed.
+
+    Args:
+        name (str): The row's name.
+        config (str): Path of its config.
+        seed (int): Random seed of the training.
+        work_dir (str): Its folder.
+        options (tuple): Settings ``key=value`` that override the config's.
+    """
+
+    name: str
+    config: str
+    seed: int
+    work_dir: str
+    options: tuple[str, ...] = ()
+
+    def path(self, *parts: str) -> str:
+        return osp.join(self.work_dir, *parts)
+
+    def request(self) -> dict:
+        """What is asked for, to tell a run from another in the same place."""
+        text = Config.fromfile(self.config).pretty_text
+        return dict(
+            config=osp.basename(self.config),
+            config_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            seed=self.seed,
+            options=list(self.options))
+
+    def state(self) -> str:
+        """'finished', 'started' or 'new'.
+
+        Raises:
+            RunError: If the work dir holds another run.
+        """
+        try:
+            with open(self.path('run.json')) as f:
+                known = json.load(f)
+        except FileNotFoundError:
+            return 'new'
+        wanted = self.request()
+        different = [key for key in wanted if known.get(key) != wanted[key]]
+        if different:
+            raise RunError(
+                f'{self.work_dir} holds a run with another '
+                f'{" and ".join(different)}: name another --work-dir, or '
+                'delete it')
+        return 'finished' if test_metrics(self.work_dir) else 'started'
+
+
+def test_metrics(work_dir: str) -> dict[str, float]:
+    """The metrics that tools/test.py left in ``work_dir/test``, or none."""
+    files = Path(work_dir, 'test').glob('*/*.json')
+    for path in sorted(files, reverse=True):
+        try:
+            metrics = json.loads(path.read_text())
+        except json.JSONDecodeError:  # cut off while it was written
+            continue
+        if metrics:
+            return metrics
+    return {}
+
+
+def last_checkpoint(work_dir: str) -> str | None:
+    """The newest whole checkpoint, also in a work dir that was moved."""
+    try:
+        path = Path(work_dir, 'last_checkpoint').read_text().strip()
+    except FileNotFoundError:
+        return None
+    return osp.join(work_dir, osp.basename(path))
+
+
+def epochs_done(log_file: str) -> float:
+    """Trained epochs by the end of a log (iterations, where those count)."""
+    try:
+        with open(log_file, 'rb') as f:
+            f.seek(0, os.SEEK_END)
+            f.seek(max(f.tell() - LAST_BYTES, 0))
+            tail = f.read().decode(errors='replace')
+    except FileNotFoundError:
+        return 0.
+    epochs, iterations = EPOCH.findall(tail), ITERATION.findall(tail)
+    if epochs:
+        epoch, step, steps = map(int, epochs[-1])
+        return epoch - 1 + step / steps
+    return float(iterations[-1][0]) if iterations else 0.
+
+
+def epochs_wanted(config: str, options: tuple[str, ...] = ()) -> int:
+    """``max_epochs`` (or ``max_iters``) of a config."""
+    loop = Config.fromfile(config).train_cfg
+    for name in ('max_epochs', 'max_iters'):
+        for option in options:
+            key, _, value = option.partition('=')
+            if key == f'train_cfg.{name}':
+                return int(value)
+        if name in loop:
+            return loop[name]
+    raise RunError(f'{config}: train_cfg has no max_epochs or max_iters')
+
+
+def command(script: str, gpus: int, *args: str) -> list[str]:
+    """The command line of a tool, for several GPUs by torchrun."""
+    if gpus < 2:
+        return [sys.executable, script, *args]
+    return [
+        sys.executable, '-m', 'torch.distributed.run', '--standalone',
+        '--nproc_per_node',
+        str(gpus), script, *args, '--launcher', 'pytorch'
+    ]
+
+
+def call(args: list[str], log_file: str, lock, gpus: int,
+         on_wait: Callable[[], None]) -> None:
+    """Run a command, its output appended to a file.
+
+    The command and all its children end with this process, and hold
+    ``lock`` as long as they live.
+
+    Raises:
+        RunError: If it ends with another code than 0.
+    """
+    environment = dict(os.environ)
+    if gpus == 0:
+        environment['CUDA_VISIBLE_DEVICES'] = ''
+    with open(log_file, 'a') as log:
+        process = subprocess.Popen(  # noqa: S603 (a list, no shell)
+            args,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[lock.fileno()],
+            start_new_session=True)
+        try:
+            while True:
+                try:
+                    code = process.wait(timeout=1)
+                    break
+                except subprocess.TimeoutExpired:
+                    on_wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                try:
+                    process.wait(timeout=20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+    if code:
+        raise RunError(f'{osp.basename(log_file)[:-4]} ended with exit code '
+                       f'{code}, see {log_file}')
+
+
+def execute(run: Run, tools: str, gpus: int,
+            on_wait: Callable[[], None]) -> None:
+    """Train and test a run; goes on where an earlier attempt stopped.
+
+    Args:
+        run (Run): What to run.
+        tools (str): Folder of train.py and test.py.
+        gpus (int): GPUs (processes) to use; 0: the CPU.
+        on_wait (Callable): Called about once a second.
+
+    Raises:
+        RunError: If one of the two fails, or the run is under way already.
+    """
+    os.makedirs(run.work_dir, exist_ok=True)
+    with open(run.path('lock'), 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f'{run.work_dir}: another process is working on '
+                           'this run') from None
+        if run.state() == 'new':
+            with open(run.path('run.json'), 'w') as f:
+                json.dump(run.request(), f, indent=2)
+        options = ['--cfg-options', *run.options]
+        call(
+            command(
+                osp.join(tools, 'train.py'), gpus, run.config, '--work-dir',
+                run.work_dir, '--resume', '--auto-scale-lr', *options,
+                f'randomness.seed={run.seed}'), run.path('train.log'), lock,
+            gpus, on_wait)
+        checkpoint = last_checkpoint(run.work_dir)
+        if checkpoint is None:
+            raise RunError(f'train left no checkpoint in {run.work_dir}')
+        call(
+            command(
+                osp.join(tools, 'test.py'), gpus, run.config, checkpoint,
+                '--work-dir', run.path('test'),
+                *(options if run.options else [])), run.path('test.log'), lock,
+            gpus, on_wait)
+        if not test_metrics(run.work_dir):
+            raise RunError('test gave no metrics, as happens when nothing is '
+                           f'detected, see {run.path("test.log")}')
+
+
+@dataclass
+class Result:
+    """What one work dir holds.
+
+    ``metrics`` is empty for a run that is not finished; ``seconds`` is the
+    median time of an iteration, ``seconds_per_epoch`` that of an epoch (an
+    iteration, where those count), ``memory`` the largest use of a GPU in MB.
+    """
+
+    name: str
+    config: str
+    seed: int | None
+    work_dir: str
+    state: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    seconds_per_epoch: float | None = None
+    memory: int | None = None
+    environment: str = ''
+
+
+def read_scalars(work_dir: str) -> Iterator[dict]:
+    """Every entry of MMEngine's log, over all attempts of a training."""
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # cut off by a kill
+                continue
+
+
+def read_environment(work_dir: str) -> str:
+    """Device and torch version, as MMEngine's log tells them."""
+    for path in sorted(Path(work_dir).glob('*/*.log'), reverse=True):
+        text = path.read_text(errors='replace')
+        version = re.search(r'^\s*PyTorch: (\S+)', text, re.M)
+        if version is None:
+            continue
+        cuda = re.search(r'^\s*CUDA available: (\S+)', text, re.M)
+        device = re.search(r'^\s*GPU [\d,]+: (.+)', text, re.M)
+        on_gpu = cuda is not None and cuda[1] == 'True' and device is not None
+        return f'{device[1] if on_gpu else "CPU"}, torch {version[1]}'
+    return ''
+
+
+def read_result(name: str, config: str, work_dir: str) -> Result:
+    """Read a work dir of tools/train.py, ours or one from elsewhere.
+
+    Metrics are those of tools/test.py; without them, the validation's after
+    the last epoch.
+    """
+    dumped = Config.fromfile(osp.join(work_dir, osp.basename(config)))
+    loop = dumped.train_cfg
+    wanted = loop.get('max_epochs', loop.get('max_iters'))
+    entries = list(read_scalars(work_dir))
+    training = [e for e in entries if 'loss' in e and 'time' in e]
+    done = max((epochs_done(str(path))
+                for path in Path(work_dir).glob('*/*.log')), default=0)
+    seconds = per_epoch = None
+    if training:
+        seconds = statistics.median(e['time'] for e in training)
+        per_epoch = seconds * max(e['step'] for e in training) / done
+    metrics = test_metrics(work_dir)
+    if not metrics and done >= wanted:
+        validations = [e for e in entries if 'loss' not in e and 'step' in e]
+        metrics = dict(validations[-1]) if validations else {}
+    return Result(
+        name,
+        config,
+        dumped.get('randomness', {}).get('seed'),
+        work_dir,
+        'finished' if metrics else f'{done:.3g} of {wanted}',
+        metrics,
+        seconds, per_epoch,
+        max((e['memory'] for e in training if 'memory' in e), default=None),
+        read_environment(work_dir))
+
+
+def find_results(name: str, config: str, root: str) -> Iterator[Result]:
+    """Results of a config anywhere under ``root``: MMEngine leaves a copy of
+    the config in each work dir, which tells them."""
+    for path in sorted(Path(root).rglob(osp.basename(config))):
+        if (path.parent / 'last_checkpoint').exists():
+            yield read_result(name, config, str(path.parent))
