@@ -1,0 +1,84 @@
+#!/usr/bin/env python
+"""Write pictures of a config's data set as the model gets it, with its boxes.
+
+Training pictures are the augmented ones. Boxes that are ignored (difficult,
+crowd) are not drawn.
+"""
+import argparse
+import os.path as osp
+
+import numpy as np
+from mmdet.registry import DATASETS, VISUALIZERS
+from mmdet.structures.bbox import BaseBoxes
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.utils import import_modules_from_strings
+from rich.progress import track
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--split',
+        choices=['train', 'val', 'test'],
+        default='train',
+        help='default: train')
+    parser.add_argument(
+        '--out-dir', default='browse', help='default: browse')
+    parser.add_argument(
+        '--number',
+        type=int,
+        default=20,
+        help='how many pictures, evenly over the data set (default: 20)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value')
+    args = parser.parse_args()
+    if args.number < 1:
+        parser.error(f'--number {args.number}: a number >= 1')
+    return args
+
+
+def main():
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    try:
+        dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+    except FileNotFoundError as error:
+        raise SystemExit(f'browse_dataset: {error}') from None
+    visualizer = VISUALIZERS.build(cfg.visualizer)
+    visualizer.dataset_meta = dataset.metainfo
+    number = min(args.number, len(dataset))
+    boxes = 0
+    for i in track(
+            np.linspace(0, len(dataset) - 1, number, dtype=int),
+            description='pictures'):
+        item = dataset[int(i)]
+        sample = item['data_samples']
+        instances = sample.gt_instances
+        if isinstance(instances.bboxes, BaseBoxes):  # what it cannot draw
+            instances.bboxes = instances.bboxes.tensor
+        boxes += len(instances)
+        name = osp.splitext(osp.basename(sample.img_path))[0]
+        visualizer.add_datasample(
+            name,
+            item['inputs'].permute(1, 2, 0).numpy()[..., ::-1],  # to RGB
+            sample,
+            draw_pred=False,
+            out_file=osp.join(args.out_dir, f'{int(i):06d}_{name}.jpg'))
+    print(f'{args.out_dir}: {number} of {len(dataset)} pictures, '
+          f'{boxes} boxes')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,41 @@
+#!/usr/bin/env python
+"""Bring COCO 2017 or PASCAL VOC 07+12 to where the configs look for them.
+
+Downloads (resumed where they were interrupted, checked by their MD5) or takes
+archives that are there already, unpacks, and counts. Run again, it repairs
+what is missing. VOC is also converted to COCO format.
+"""
+import argparse
+
+from mmdet_scconv.datasets.prepare import SOURCES, PrepareError, prepare
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('dataset', choices=list(SOURCES))
+    parser.add_argument('--root', default='data', help='default: data')
+    parser.add_argument(
+        '--archives',
+        metavar='FOLDER',
+        help='where archives are that were downloaded by other means')
+    parser.add_argument(
+        '--no-download',
+        action='store_true',
+        help='only check, and unpack archives that are there')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    try:
+        lines = prepare(SOURCES[args.dataset], args.root, args.archives,
+                        not args.no_download)
+    except PrepareError as error:
+        raise SystemExit(f'prepare_data: {error}') from None
+    print('\n'.join([*lines, f'{args.dataset} is complete in {args.root}']))
+
+
+if __name__ == '__main__':
+    main()
