@@ -27,6 +27,7 @@ class BuildWithMim(build_py):
                 os.path.join(HERE, folder),
                 os.path.join(mim, folder),
                 ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copy(os.path.join(HERE, 'model-index.yml'), mim)
 
 
 stack = constants_of('stack.py')

@@ -15,6 +15,8 @@ they see:
 
 None of them tells the run time.
 """
+import functools
+import json
 import warnings
 from dataclasses import dataclass
 
@@ -72,14 +74,15 @@ class Complexity:
     """Counts of one model for one image.
 
     ``params`` has all parameters, ``group_norm_params`` those among them
-    that thop's rule does not see.
+    that thop's rule does not see. ``mmengine`` is None where it was not asked
+    for.
     """
 
     params: int
     group_norm_params: int
     macs: int
     thop: int
-    mmengine: int
+    mmengine: int | None = None
 
     @property
     def params_without_group_norm(self) -> int:
@@ -103,36 +106,46 @@ def module_ops(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
     return 0, 0
 
 
-def count(model: nn.Module, shape: tuple[int, int]) -> Complexity:
+def count(model: nn.Module,
+          shape: tuple[int, int],
+          mmengine: bool = True,
+          device: str = 'cpu') -> Complexity:
     """Count a model's parameters, and its operations on one image.
 
     Args:
         model (nn.Module): Takes a batch of images, (1, 3, H, W).
         shape (tuple): Height and width in pixels.
+        mmengine (bool): Whether to count by MMEngine, too, which runs the
+            model on the CPU. Defaults to True.
+        device (str): Where the other two counters run the model: 'meta'
+            computes nothing but shapes. Defaults to 'cpu'.
 
     Returns:
         Complexity: The counts; operations as MACs.
     """
     model.eval()  # not chained: mmdet's ResNet returns None
+    x = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
+    by_mmengine = None
+    if mmengine:
+        with warnings.catch_warnings():  # those of torch.jit's tracer
+            warnings.simplefilter('ignore')
+            by_mmengine = int(
+                FlopAnalyzer(model, (x, )).unsupported_ops_warnings(False).
+                uncalled_modules_warnings(False).total())
     totals = [0, 0]
 
     def add(module, inputs, out):
         for i, ops in enumerate(module_ops(module, inputs[0], out)):
             totals[i] += ops
 
-    x = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
     handles = [
         module.register_forward_hook(add) for module in model.modules()
         if not list(module.children())
     ]
     with torch.no_grad():
-        model(x)
-        for handle in handles:
-            handle.remove()
-        with warnings.catch_warnings():  # those of torch.jit's tracer
-            warnings.simplefilter('ignore')
-            mmengine = FlopAnalyzer(model, (x, )).unsupported_ops_warnings(
-                False).uncalled_modules_warnings(False).total()
+        model.to(device)(x.to(device))
+    for handle in handles:
+        handle.remove()
     return Complexity(
         params=sum(p.numel() for p in model.parameters()),
         group_norm_params=sum(
@@ -140,7 +153,7 @@ def count(model: nn.Module, shape: tuple[int, int]) -> Complexity:
             for p in m.parameters()),
         macs=totals[0],
         thop=totals[1],
-        mmengine=int(mmengine))
+        mmengine=by_mmengine)
 
 
 def without_checkpoint(cfg: dict) -> ConfigDict:
@@ -152,31 +165,46 @@ def without_checkpoint(cfg: dict) -> ConfigDict:
     return cfg
 
 
-def count_classifier(backbone: dict, shape: tuple[int, int],
-                     num_classes: int = 1000) -> Complexity:
-    """Count a backbone with the classifier's fc, as classification papers
-    and SCConv's detection tables do.
+def count_classifier(backbone: dict,
+                     shape: tuple[int, int],
+                     mmengine: bool = False) -> Complexity:
+    """Count a backbone with a 1000-class fc, as classification papers and
+    SCConv's detection tables do.
 
     Raises:
         ValueError: If the backbone does not tell its width, as ResNets do.
     """
-    net = MODELS.build(without_checkpoint(backbone))
+    return _count_classifier(
+        json.dumps(backbone, default=str), tuple(shape), mmengine)
+
+
+@functools.cache  # tables share rows
+def _count_classifier(backbone: str, shape: tuple[int, int],
+                      mmengine: bool) -> Complexity:
+    cfg = json.loads(backbone)
+    net = MODELS.build(without_checkpoint(cfg))
     if not hasattr(net, 'feat_dim'):
-        raise ValueError(f'backbone type={backbone["type"]!r} has no '
+        raise ValueError(f'backbone type={cfg["type"]!r} has no '
                          "'feat_dim', a ResNet's width for the fc")
-    return count(Classifier(net, num_classes), shape)
+    return count(Classifier(net), shape, mmengine, device='meta')
 
 
-def count_backbone(backbone: dict, shape: tuple[int, int]) -> Complexity:
-    """Count a backbone alone; only the stages that it outputs."""
-    return count(MODELS.build(without_checkpoint(backbone)), shape)
+def count_backbone(backbone: dict,
+                   shape: tuple[int, int],
+                   mmengine: bool = False) -> Complexity:
+    """Count a backbone alone."""
+    return count(
+        MODELS.build(without_checkpoint(backbone)), shape, mmengine,
+        device='meta')
 
 
-def count_detector(model: dict, shape: tuple[int, int]) -> Complexity:
+def count_detector(model: dict,
+                   shape: tuple[int, int],
+                   mmengine: bool = False) -> Complexity:
     """Count a whole detector up to its raw outputs.
 
     In two-stage detectors the head is counted for the proposals that an
     untrained RPN finds on one image of noise.
     """
     return count(
-        TensorMode(MODELS.build(without_checkpoint(model))), shape)
+        TensorMode(MODELS.build(without_checkpoint(model))), shape, mmengine)

@@ -74,14 +74,10 @@ def figures(count: Complexity) -> list[str]:
 
 def paper_rows(names: list[str],
                shape: tuple[int, int] | None) -> Iterator[list[str]]:
-    counts = {}
     rows = [(TABLES[name], row) for name in names for row in TABLES[name].rows]
     for table, row in track(rows, description='rows', transient=True):
         size = shape or table.shape
-        key = str(row.backbone), size
-        if key not in counts:
-            counts[key] = count_classifier(row.backbone, size)
-        count = counts[key]
+        count = count_classifier(row.backbone, size, mmengine=True)
         cells = [table.title.split(':')[0], row.name, f'{size[0]}x{size[1]}']
         cells += figures(count)
         for paper, ours in ((row.params, count.params_without_group_norm /
@@ -106,7 +102,7 @@ def config_rows(configs: list[str], options: dict | None,
                   ('detector', count_detector, cfg.model))
         for scope, counter, part in scopes:
             try:
-                cells = figures(counter(part, shape))
+                cells = figures(counter(part, shape, mmengine=True))
             except ValueError as error:
                 cells = [str(error)]
             yield [path, scope, f'{shape[0]}x{shape[1]}', *cells]

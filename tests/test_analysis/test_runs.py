@@ -1,0 +1,263 @@
+"""Runs of a table, with scripts in place of train.py and test.py."""
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmdet_scconv.analysis.results import TableResults, mean_and_spread
+from mmdet_scconv.analysis.rows import Row, Table
+from mmdet_scconv.analysis.runs import (
+    Result,
+    Run,
+    RunError,
+    command,
+    epochs_done,
+    epochs_wanted,
+    execute,
+    find_results,
+    last_checkpoint,
+    read_result,
+)
+from mmdet_scconv.analysis.runs import (
+    test_metrics as metrics_of,
+)
+
+CONFIG = '''
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
+model = dict(backbone=dict(type='SCConvResNet', depth=18))
+'''
+# As MMEngine leaves them: a copy of the config, a log, scalars, checkpoints.
+TRAIN = '''
+import json, pathlib, shutil, sys, time
+config, work_dir = sys.argv[1], pathlib.Path(sys.argv[3])
+print('arguments', sys.argv[4:])
+if (work_dir / 'fail').exists():
+    sys.exit(3)
+shutil.copy(config, work_dir)
+folder = work_dir / str(time.time_ns())
+(folder / 'vis_data').mkdir(parents=True)
+last = work_dir / 'last_checkpoint'
+done = int(last.read_text()[-5]) if last.exists() else 0
+for epoch in range(done + 1, 4):
+    line = f'- mmengine - INFO - Epoch(train)  [{epoch}][10/10]  lr: 1'
+    print(line, flush=True)
+    with open(folder / 'a.log', 'a') as f:
+        f.write('    PyTorch: 9.9.9\\n    CUDA available: False\\n')
+        f.write(line + '\\n')
+    with open(folder / 'vis_data' / 'scalars.json', 'a') as f:
+        f.write(json.dumps(dict(loss=1., time=epoch / 10, epoch=epoch,
+                                iter=10 * epoch, step=10 * epoch)) + '\\n')
+    (work_dir / f'epoch_{epoch}.pth').touch()
+    last.write_text(f'/elsewhere/epoch_{epoch}.pth')
+    if (work_dir / 'hang').exists():
+        time.sleep(60)
+'''
+TEST = '''
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1]) / 'stamp'
+folder.mkdir(parents=True)
+assert pathlib.Path(sys.argv[2]).name == 'epoch_3.pth'
+(folder / 'stamp.json').write_text(json.dumps({'coco/bbox_mAP': 0.5}))
+'''
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools' / 'train.py').write_text(TRAIN)
+    (tmp_path / 'tools' / 'test.py').write_text(TEST)
+    (tmp_path / 'row.py').write_text(CONFIG)
+    return Run('Row', str(tmp_path / 'row.py'), 7,
+               str(tmp_path / 'root/row/seed7'), ('a=1', ))
+
+
+def tools_of(run):
+    return str(Path(run.config).parent / 'tools')
+
+
+def start(run):
+    execute(run, tools_of(run), 0, lambda: None)
+
+
+def test_run_trains_and_tests(run):
+    assert run.state() == 'new'
+    start(run)
+    assert run.state() == 'finished'
+    log = Path(run.path('train.log')).read_text()
+    assert ("'--resume', '--auto-scale-lr', '--cfg-options', 'a=1', "
+            "'randomness.seed=7'") in log
+    result = read_result('Row', run.config, run.work_dir)
+    assert result.state == 'finished'
+    assert result.metrics == {'coco/bbox_mAP': 0.5}
+    assert result.seconds == pytest.approx(0.2)
+    assert result.seconds_per_epoch == pytest.approx(2)
+    assert result.environment == 'CPU, torch 9.9.9'
+
+
+def test_failed_run_says_where_to_look_and_is_resumed(run):
+    os.makedirs(run.work_dir)
+    Path(run.path('fail')).touch()
+    with pytest.raises(RunError, match='exit code 3, see .*train.log'):
+        start(run)
+    assert run.state() == 'started'
+    os.remove(run.path('fail'))
+    start(run)
+    assert run.state() == 'finished'
+
+
+def test_another_run_in_the_same_place_is_refused(run):
+    start(run)
+    for other in (Run(run.name, run.config, 8, run.work_dir, run.options),
+                  Run(run.name, run.config, 7, run.work_dir)):
+        with pytest.raises(RunError, match='another (seed|options): name'):
+            other.state()
+    Path(run.config).write_text(CONFIG.replace('18', '50'))
+    with pytest.raises(RunError, match='another config_sha256'):
+        run.state()
+
+
+def test_a_run_that_is_under_way_is_not_started_again(run):
+    os.makedirs(run.work_dir)
+    with open(run.path('lock'), 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match='another process is working'):
+            start(run)
+    start(run)
+
+
+def wait_for(condition):
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError('did not happen within 10 s')
+
+
+@pytest.mark.parametrize('signal_number', [signal.SIGINT, signal.SIGKILL])
+def test_killed_run_is_resumed(run, signal_number):
+    """A training never goes on unseen beside a second one: it ends with its
+    parent, or holds the lock."""
+    os.makedirs(run.work_dir)
+    Path(run.path('hang')).touch()
+    code = ('from mmdet_scconv.analysis.runs import *\n'
+            f'run = {run!r}\n'
+            f'execute(run, {tools_of(run)!r}, 0, lambda: None)\n')
+    parent = subprocess.Popen([sys.executable, '-c', code],
+                              stderr=subprocess.DEVNULL,
+                              start_new_session=True)
+    wait_for(lambda: epochs_done(run.path('train.log')) == 1)
+    parent.send_signal(signal_number)
+    parent.wait()
+    os.remove(run.path('hang'))
+    if signal_number == signal.SIGKILL:
+        with pytest.raises(RunError, match='another process is working'):
+            start(run)
+        subprocess.run(['pkill', '-9', '-f', run.work_dir])  # noqa: S607
+        time.sleep(0.2)
+    assert run.state() == 'started'
+    start(run)
+    assert run.state() == 'finished'
+    # epoch 1 before, epochs 2 and 3 after
+    assert Path(run.path('train.log')).read_text().count('Epoch(train)') == 3
+
+
+def test_cut_off_metrics_are_none(run):
+    start(run)
+    Path(run.path('test/stamp/stamp.json')).write_text('{"coco/bbox')
+    assert metrics_of(run.work_dir) == {}
+    assert run.state() == 'started'
+
+
+def test_results_from_elsewhere(run, tmp_path):
+    """Moved, in another arrangement, with the last validation alone."""
+    start(run)
+    os.rename(run.work_dir, tmp_path / 'copied')
+    work_dir = str(tmp_path / 'copied')
+    assert last_checkpoint(work_dir) == f'{work_dir}/epoch_3.pth'
+    (tmp_path / 'copied/test/stamp/stamp.json').unlink()
+    scalars = next((tmp_path / 'copied').glob('*/vis_data/scalars.json'))
+    with open(scalars, 'a') as f:
+        f.write(json.dumps({'coco/bbox_mAP': 0.25, 'step': 3}) + '\n{"cut')
+    result, = find_results('Row', run.config, str(tmp_path))
+    assert result.metrics['coco/bbox_mAP'] == 0.25
+
+
+def test_results_of_half_a_run(run):
+    """A validation in the middle is not a result."""
+    start(run)
+    os.remove(run.path('test/stamp/stamp.json'))
+    log = next(Path(run.work_dir).glob('*/a.log'))
+    log.write_text(''.join(log.read_text().splitlines(True)[:6]))
+    result, = find_results('Row', run.config, run.work_dir)
+    assert result.metrics == {} and result.state == '2 of 3'
+
+
+@pytest.mark.parametrize('text,expected', [
+    ('', 0),
+    ('Epoch(train)  [3][ 50/200]  lr\nEpoch(train) [3][100/200]', 2.5),
+    ('Iter(train) [  150/90000]  lr: 2', 150),
+])
+def test_epochs_done(tmp_path, text, expected):
+    (tmp_path / 'log').write_text(text)
+    assert epochs_done(str(tmp_path / 'log')) == expected
+    assert epochs_done(str(tmp_path / 'none')) == 0
+
+
+def test_epochs_wanted(run, tmp_path):
+    assert epochs_wanted(run.config) == 3
+    assert epochs_wanted(run.config, ('train_cfg.max_epochs=5', )) == 5
+    (tmp_path / 'empty.py').write_text('train_cfg = dict()')
+    with pytest.raises(RunError, match='no max_epochs'):
+        epochs_wanted(str(tmp_path / 'empty.py'))
+
+
+def test_command_for_several_gpus():
+    assert command('train.py', 1, 'c.py') == [
+        sys.executable, 'train.py', 'c.py'
+    ]
+    several = command('train.py', 4, 'c.py')
+    assert several[-5:] == ['4', 'train.py', 'c.py', '--launcher', 'pytorch']
+
+
+@pytest.mark.parametrize('values,expected', [
+    ([], '-'),
+    ([0.5], '50.00'),
+    ([0.5, 0.52, 0.54], '52.00 ± 2.00 (3)'),
+])
+def test_mean_and_spread(values, expected):
+    assert mean_and_spread(values, 100) == expected
+
+
+def test_table_of_results(tmp_path):
+    metrics = {'AP@.5': 'coco/bbox_mAP_50', 'mAP': 'coco/bbox_mAP'}
+    backbone = dict(type='SCConvResNet', depth=18)
+    table = Table('Table', (64, 64), metrics, (
+        Row('A', backbone, 1., 2., (40.,)), Row('B', backbone, note='so'),
+        Row('C', dict(type='Darknet'))))
+    results = TableResults(table, dict(
+        A=[Result('A', 'a.py', seed, 'w', 'finished',
+                  {'coco/bbox_mAP_50': 0.4 + seed / 10, 'coco/bbox_mAP': 0.2},
+                  seconds=1.) for seed in (0, 1)],
+        B=[Result('B', 'b.py', 0, 'w', '1 of 3')],
+        C=[]))
+    columns, (a, b, c) = results.summary()
+    assert columns == [
+        'row', 'AP@.5', '(paper)', 'mAP', 'Params', 'FLOPs', 's/iter'
+    ]
+    assert a[:4] == ['A', '45.00 ± 7.07 (2)', 40., '20.00 ± 0.00 (2)']
+    assert a[-1] == '1.000'
+    assert b[:4] == ['B', '-', '-', '-']
+    # a backbone that no classifier counts with
+    assert c[-3:] == ['nan', 'nan', '-']
+    paths = results.write(str(tmp_path))
+    assert all(Path(path).stat().st_size > 100 for path in paths)
+    lines = Path(paths[0]).read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[3].startswith('Table,B,b.py,0,1 of 3,,')
+    assert 'B: so.' in Path(paths[1]).read_text()
