@@ -37,8 +37,10 @@ from .common import (
     is_int,
     stride_pool,
 )
+from .scconv_fused import SRUGate, affine_cru, is_affine
 
 LOW_WIDTHS = ('tables', 'text')
+IMPLEMENTATIONS = ('fused', 'reference')
 UNITS = ('S+C', 'C+S', 'C&S', 'S', 'C')
 CRU_OPTIONS = ('alpha', 'squeeze_ratio', 'gwc_groups', 'low_width')
 SRU_OPTIONS = ('gn_groups', 'gate_threshold')
@@ -96,20 +98,35 @@ class SRU(nn.Module):
         Args:
             x (Tensor): (N, C, H, W), float32 or float64.
         """
-        gamma = self.gn.weight.to(x.dtype)
+        return F.group_norm(x, self.gn.num_groups, *self.gate_affine(x.dtype),
+                            self.gn.eps)
+
+    def gate_affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """GroupNorm's weight and bias with w_gamma multiplied in: (C, )."""
+        gamma = self.gn.weight.to(dtype)
         total = gamma.sum()
         # training may bring the sum near 0: bound the quotient, keep the sign
         total = torch.where(total < 0, total.clamp(max=-self.min_gamma_sum),
                             total.clamp(min=self.min_gamma_sum))
-        normalised = F.group_norm(x, self.gn.num_groups, gamma,
-                                  self.gn.bias.to(x.dtype), self.gn.eps)
-        return (gamma / total).view(1, -1, 1, 1) * normalised
+        w_gamma = gamma / total
+        return w_gamma * gamma, w_gamma * self.gn.bias.to(dtype)
+
+    @property
+    def gate_logit_threshold(self) -> float:
+        return math.log(self.gate_threshold / (1 - self.gate_threshold))
+
+    def fused_forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``forward``, in few passes over memory; both halves apart."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        halves = SRUGate.apply(wide, *self.gate_affine(wide.dtype),
+                               self.gn.num_groups, self.gn.eps,
+                               self.gate_logit_threshold)
+        return tuple(half.to(x.dtype) for half in halves)
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         logits = self.gate_logits(wide)
-        informative = logits > math.log(
-            self.gate_threshold / (1 - self.gate_threshold))
+        informative = logits > self.gate_logit_threshold
         weights = torch.sigmoid(logits)
         x1 = torch.where(informative, 1, weights) * wide
         x2 = torch.where(informative, 0, weights) * wide
@@ -229,7 +246,21 @@ class CRU(nn.Module):
         self.pwc2 = nn.Conv2d(low_squeezed, out_channels - low_squeezed, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        up, low = x.split([self.up_channels, self.low_channels], dim=1)
+        return self.reference(*self.split(x))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts that go up and low."""
+        return x.split([self.up_channels, self.low_channels], dim=1)
+
+    def fused_forward(self, up: Tensor, low: Tensor) -> Tensor:
+        """As ``forward`` of the split input, where it can be had in fewer
+        passes over memory: with running statistics."""
+        if is_affine(self):
+            return affine_cru(self, up, low)
+        return self.reference(up, low)
+
+    def reference(self, up: Tensor, low: Tensor) -> Tensor:
+        """The definition, of the split input."""
         up = self.squeeze_up_bn(self.squeeze_up(up))
         y1 = self.bn1(self.gwc(up) + self.pwc1(self.pool(up)))
         low = self.squeeze_low_bn(self.squeeze_low(self.pool(low)))
@@ -255,6 +286,10 @@ class SCConv(DropInConv):
         alpha, squeeze_ratio, gwc_groups, low_width, norm_layer: See
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
+        implementation (str): 'fused' does the same with fewer passes over
+            memory (scconv_fused.py) and calls no submodule, so that forward
+            hooks on them do not fire; 'reference' is the definition. Units
+            other than 'S+C' always have the latter. Defaults to 'fused'.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
     ceil(W / stride)).
@@ -283,9 +318,13 @@ class SCConv(DropInConv):
         gate_threshold: float = 0.5,
         low_width: str = 'tables',
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        implementation: str = 'fused',
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
+        check(implementation in IMPLEMENTATIONS, 'implementation',
+              implementation, f'one of {IMPLEMENTATIONS}')
+        self.implementation = implementation
         check(units in UNITS, 'units', units, f'one of {UNITS}')
         given = locals()
         defaults = inspect.signature(SCConv).parameters
@@ -328,7 +367,12 @@ class SCConv(DropInConv):
             self.pool = stride_pool(self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.units == 'S+C':
+        if self.units == 'S+C' and self.implementation == 'fused':
+            halves = self.sru.fused_forward(x)
+            if self.cru.up_channels != self.cru.low_channels:
+                halves = self.cru.split(torch.cat(halves, dim=1))
+            out = self.cru.fused_forward(*halves)
+        elif self.units == 'S+C':
             out = self.cru(self.sru(x))
         elif self.units == 'C+S':
             out = self.sru(self.cru(x))

@@ -66,8 +66,9 @@ def ref_cru(x, cru, alpha, stride, dilation, gwc_groups):
     ],
 )
 @pytest.mark.parametrize('size', [(8, 8), (7, 9)])
+@pytest.mark.parametrize('implementation', ['fused', 'reference'])
 def test_equals_definition(in_channels, out_channels, options, low_width,
-                           training, size):
+                           training, size, implementation):
     options = dict(dict(alpha=0.5, stride=1, dilation=1, gwc_groups=2,
                         kernel_size=3), **options)
     layer, x = float64_layer(
@@ -77,6 +78,7 @@ def test_equals_definition(in_channels, out_channels, options, low_width,
         size,
         training,
         low_width=low_width,
+        implementation=implementation,
         **options)
     expected = ref_cru(
         ref_sru(x, layer.sru), layer.cru, options['alpha'],
