@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from . import kernels
+
 
 class SRUGate(torch.autograd.Function):
     """The SRU behind its folded weights: both halves of the output.
@@ -30,6 +32,9 @@ class SRUGate(torch.autograd.Function):
                 eps: float, threshold: float) -> tuple[Tensor, Tensor]:
         ctx.options = groups, eps, threshold
         ctx.save_for_backward(x, weight, bias)
+        if kernels.fits(x):
+            return torch.ops.mmdet_scconv.sru_gate(x, weight, bias, groups,
+                                                   eps, threshold)
         logits = F.group_norm(x, groups, weight, bias, eps)
         # logits > threshold ? x : 0, in one pass, unlike torch.where's two
         kept = torch.ops.aten.threshold_backward(x, logits, threshold)
@@ -169,17 +174,22 @@ def affine_cru(cru: nn.Module, up: Tensor, low: Tensor) -> Tensor:
             factor2.unsqueeze(2) * low_weight
         ], dim=2)
         bias = beta[0] * shift1 + beta[1] * shift2 + factor2 * low_bias
-    gwc = cru.gwc.weight
-    options = (cru.gwc.stride, cru.gwc.padding, cru.gwc.dilation,
-               cru.gwc.groups)
+    gwc, options = cru.gwc.weight, (cru.gwc.stride, cru.gwc.padding,
+                                    cru.gwc.dilation, cru.gwc.groups)
     if up.shape[0] == 1:
         out = F.conv2d(up, gwc * factor1.view(-1, 1, 1, 1), bias[0], *options)
     else:
-        out = F.conv2d(up, gwc, None, *options)
         shape = (*factor1.shape, 1, 1)
+        out = F.conv2d(up, gwc, None, *options)
         out = torch.addcmul(
             bias.view(shape).to(out.dtype), out,
             factor1.view(shape).to(out.dtype))
-    # in place, where the layout of the feature map is kept
-    out.flatten(2).baddbmm_(weight.to(out.dtype), points.flatten(2))
+    weight = weight.to(out.dtype)
+    if torch.compiler.is_compiling():
+        # a product in the layout of the map, and a sum that fuses with what
+        # follows
+        product = points.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT
+        return out + product.unflatten(1, out.shape[2:]).permute(0, 3, 1, 2)
+    # in place, which also keeps the layout of the map
+    out.flatten(2).baddbmm_(weight, points.flatten(2))
     return out

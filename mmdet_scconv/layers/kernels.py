@@ -1,0 +1,75 @@
+"""The optional compiled kernel of the SRU; everything works without it.
+
+``tools/misc/build_kernels.py`` compiles it once (a C++ compiler is needed)
+into the user's cache; from then on every process that finds it there uses it,
+for float32 on the CPU in channels_last.
+"""
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+NAME = 'mmdet_scconv_kernels'
+SOURCE = Path(__file__).parent / 'csrc' / 'sru_gate.cpp'
+
+
+def library_path() -> Path:
+    """Where the compiled kernel is, or would be: one for each source, torch
+    and kind of CPU."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return Path(cache, 'mmdet_scconv',
+                f'{digest}-torch{torch.__version__}-{cpu}', f'{NAME}.so')
+
+
+def build() -> Path:
+    """Compile the kernel for this machine; the path of the library.
+
+    Raises:
+        RuntimeError: If the compiler fails; shows its output.
+    """
+    from torch.utils.cpp_extension import load  # imports setuptools
+    path = library_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    load(
+        NAME, [str(SOURCE)],
+        # fast-math for vectorised exp(); when compiling only: in the link it
+        # would change the whole process's treatment of denormals
+        extra_cflags=['-O3', '-march=native', '-ffast-math', '-fopenmp'],
+        extra_ldflags=['-fopenmp'],
+        build_directory=str(path.parent),
+        is_python_module=False)
+    return path
+
+
+def fake_sru_gate(x: Tensor, weight: Tensor, bias: Tensor, groups: int,
+                  eps: float, threshold: float) -> tuple[Tensor, Tensor]:
+    """Shapes and layout of what the kernel returns, for torch.compile."""
+    n, channels, height, width = x.shape
+    return tuple(
+        torch.empty((n, channels // 2, height, width), dtype=x.dtype,
+                    device=x.device, memory_format=torch.channels_last)
+        for _ in range(2))
+
+
+def load_library() -> bool:
+    """Load the kernel where it was built; whether it was."""
+    try:
+        torch.ops.load_library(str(library_path()))
+    except OSError:  # not there, or not for this machine
+        return False
+    torch.library.register_fake('mmdet_scconv::sru_gate', fake_sru_gate)
+    return True
+
+
+# a constant, which torch.compile can read
+BUILT = load_library()
+
+
+def fits(x: Tensor) -> bool:
+    """Whether the kernel can and should be used for this input."""
+    return (BUILT and x.device.type == 'cpu' and x.dtype == torch.float32
+            and x.is_contiguous(memory_format=torch.channels_last))
