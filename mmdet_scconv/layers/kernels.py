@@ -46,13 +46,22 @@ def build() -> Path:
 
 
 def fake_sru_gate(x: Tensor, weight: Tensor, bias: Tensor, groups: int,
-                  eps: float, threshold: float) -> tuple[Tensor, Tensor]:
+                  eps: float, threshold: float) -> tuple[Tensor, ...]:
     """Shapes and layout of what the kernel returns, for torch.compile."""
     n, channels, height, width = x.shape
-    return tuple(
-        torch.empty((n, channels // 2, height, width), dtype=x.dtype,
-                    device=x.device, memory_format=torch.channels_last)
-        for _ in range(2))
+    halves = (torch.empty((n, channels // 2, height, width), dtype=x.dtype,
+                          device=x.device, memory_format=torch.channels_last)
+              for _ in range(2))
+    return (*halves, weight.new_empty(n, 2, channels),
+            weight.new_empty(n, 2, groups))
+
+
+def fake_sru_gate_backward(grad_first: Tensor, grad_second: Tensor, x: Tensor,
+                           weight: Tensor, affine: Tensor, moments: Tensor,
+                           threshold: float) -> tuple[Tensor, ...]:
+    """As :func:`fake_sru_gate`, of the backward kernel."""
+    return (torch.empty_like(x, memory_format=torch.channels_last),
+            torch.empty_like(weight), torch.empty_like(weight))
 
 
 def load_library() -> bool:
@@ -61,7 +70,9 @@ def load_library() -> bool:
         torch.ops.load_library(str(library_path()))
     except OSError:  # not there, or not for this machine
         return False
-    torch.library.register_fake('mmdet_scconv::sru_gate', fake_sru_gate)
+    for fake in (fake_sru_gate, fake_sru_gate_backward):
+        torch.library.register_fake(
+            'mmdet_scconv::' + fake.__name__.removeprefix('fake_'), fake)
     return True
 
 

@@ -31,10 +31,12 @@ class SRUGate(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int,
                 eps: float, threshold: float) -> tuple[Tensor, Tensor]:
         ctx.options = groups, eps, threshold
-        ctx.save_for_backward(x, weight, bias)
         if kernels.fits(x):
-            return torch.ops.mmdet_scconv.sru_gate(x, weight, bias, groups,
-                                                   eps, threshold)
+            *halves, affine, moments = torch.ops.mmdet_scconv.sru_gate(
+                x, weight, bias, groups, eps, threshold)
+            ctx.save_for_backward(x, weight, affine, moments)
+            return tuple(halves)
+        ctx.save_for_backward(x, weight, bias)
         logits = F.group_norm(x, groups, weight, bias, eps)
         # logits > threshold ? x : 0, in one pass, unlike torch.where's two
         kept = torch.ops.aten.threshold_backward(x, logits, threshold)
@@ -46,8 +48,15 @@ class SRUGate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor):
-        x, weight, bias = ctx.saved_tensors
         groups, eps, threshold = ctx.options
+        if len(ctx.saved_tensors) == 4:  # of the kernel
+            return *torch.ops.mmdet_scconv.sru_gate_backward(
+                *grads, *ctx.saved_tensors, threshold), None, None, None
+        x, weight, bias = ctx.saved_tensors
+        # the native calls read all maps in one layout, whatever they have
+        layout = torch.channels_last if x.is_contiguous(
+            memory_format=torch.channels_last) else torch.contiguous_format
+        x, *grads = (t.contiguous(memory_format=layout) for t in (x, *grads))
         logits, mean, rstd = torch.native_group_norm(
             x, weight, bias, x.shape[0], x.shape[1],
             x.shape[2] * x.shape[3], groups, eps)
@@ -58,12 +67,13 @@ class SRUGate(torch.autograd.Function):
         gate = logits.sigmoid_()
         both *= gate
         grad_x += both
-        grad_logits = both.mul_(x).mul_(1 - gate)
-        through_norm, grad_weight, grad_bias = torch.ops.aten.\
-            native_group_norm_backward(
+        grad_logits = both.mul_(x).mul_(1 - gate).contiguous(
+            memory_format=layout)
+        through_norm, grad_weight, grad_bias = \
+            torch.ops.aten.native_group_norm_backward(
                 grad_logits, x, mean, rstd, weight, x.shape[0], x.shape[1],
-                x.shape[2] * x.shape[3], groups, list(
-                    ctx.needs_input_grad[:3]))
+                x.shape[2] * x.shape[3], groups,
+                list(ctx.needs_input_grad[:3]))
         if through_norm is not None:
             grad_x += through_norm
         return grad_x, grad_weight, grad_bias, None, None, None
