@@ -53,5 +53,8 @@ setup(
         # with --no-build-isolation: mmcv is compiled against torch
         mm=[stack['TORCH'], *stack['MM_STACK'].values()],
         demo=['scikit-learn'],
-        test=['pytest', 'pytest-timeout', 'ruff', 'scikit-learn'],
+        safetensors=['safetensors'],
+        test=[
+            'pytest', 'pytest-timeout', 'ruff', 'safetensors', 'scikit-learn'
+        ],
     ))

@@ -1,15 +1,18 @@
 """MMDetection's ResNet with another convolution in place of its own."""
 import inspect
+import logging
 from collections.abc import Sequence
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
+from mmengine.logging import print_log
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..weights import prepare_pretrained
+from ..weights import LoadReport, prepare_pretrained, pretrained_cfgs
 
 
 def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
@@ -141,6 +144,10 @@ class SwapResNet(ResNet):
                 f'{len(stages_with_swap)} values, num_stages='
                 f'{self.num_stages} needs one for each stage')
         self.stages_with_swap = tuple(stages_with_swap[:self.num_stages])
+        # what load_pretrained asks for, and what it says
+        self.dense_shapes = {k: v.shape for k, v in self.state_dict().items()}
+        self.swapped_convs: list[str] = []
+        self.load_report: LoadReport | None = None
         for i, swap in enumerate(self.stages_with_swap):
             if not swap:
                 continue
@@ -149,10 +156,12 @@ class SwapResNet(ResNet):
                     f'stage_with_dcn={self.stage_with_dcn!r} and '
                     f'stages_with_swap={stages_with_swap!r} both replace '
                     f'conv2 of stage {i}: a stage can have one of them')
-            for block in getattr(self, self.res_layers[i]):
+            stage = self.res_layers[i]
+            for j, block in enumerate(getattr(self, stage)):
                 for name, options in self.convs_to_swap(block).items():
                     swap_in_block(block, name, {**self.conv2_cfg, **options},
                                   self.norm_cfg)
+                    self.swapped_convs.append(f'{stage}.{j}.{name}')
         # ResNet froze its stages before the new convolutions were there
         self._freeze_stages()
 
@@ -182,11 +191,68 @@ class SwapResNet(ResNet):
         return self
 
     def init_weights(self) -> None:
-        """Initialise as ResNet does, after a look at what is to be loaded.
+        """Initialise as ResNet does, and say what was loaded.
+
+        ``Pretrained`` is this package's (see
+        :class:`mmdet_scconv.weights.Pretrained`); its report is logged and
+        kept as ``load_report``. Warns where layers that are frozen, or whose
+        BatchNorms are, got no weights.
 
         Raises:
             FileNotFoundError: If a pretrained checkpoint cannot be had; says
                 which file to put where.
+            ValueError: If it is damaged, or does not fit.
         """
+        first_time = not self.is_init
         prepare_pretrained(self)
+        for cfg in pretrained_cfgs(self):
+            # a scope that is there was inherited from an mmdet:: base
+            cfg.update(type='Pretrained', _scope_='mmdet_scconv')
         super().init_weights()
+        if first_time:
+            loaded = set(self.load_report.matched if self.load_report else ())
+            for warning in (self._frozen_noise(loaded),
+                            self._norms_without_statistics(loaded)):
+                if warning:
+                    print_log(warning, logger='current', level=logging.WARNING)
+
+    def _frozen_noise(self, loaded: set[str]) -> str | None:
+        """A warning if stages are frozen that no checkpoint has filled."""
+        if self.frozen_stages < 0:
+            return None
+        stem = ('stem', ) if self.deep_stem else ('conv1', self.norm1_name)
+        frozen = {'stem': stem}
+        frozen.update((name, (name, ))
+                      for name in self.res_layers[:self.frozen_stages])
+        stages = []
+        for stage, children in frozen.items():
+            names = {
+                f'{child}.{name}'
+                for child in children
+                for name, _ in getattr(self, child).named_parameters()
+            }
+            if names - loaded:
+                stages.append(f'{stage} ({len(names - loaded)} of '
+                              f'{len(names)} parameters)')
+        if not stages:
+            return None
+        return (f'FROZEN WITHOUT WEIGHTS: frozen_stages={self.frozen_stages} '
+                f'of {type(self).__name__} freezes {", ".join(stages)} that '
+                'no checkpoint has filled: they stay as initialised. Set '
+                'frozen_stages=-1, or load weights for them (load_from and '
+                'resume come later and may still do so)')
+
+    def _norms_without_statistics(self, loaded: set[str]) -> str | None:
+        """A warning if BatchNorms will never see statistics."""
+        if not self.norm_eval:
+            return None
+        count = sum(
+            isinstance(module, _BatchNorm)
+            and f'{name}.running_mean' not in loaded
+            for name, module in self.named_modules())
+        if not count:
+            return None
+        return (f'NORM_EVAL WITHOUT STATISTICS: norm_eval=True of '
+                f'{type(self).__name__} keeps {count} BatchNorms at mean 0 '
+                'and variance 1, as no checkpoint has filled them. Set '
+                'norm_eval=False, or load weights for them')

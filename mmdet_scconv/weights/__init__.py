@@ -1,3 +1,13 @@
-from .pretrained import prepare_pretrained
+from .checkpoint import read_state_dict
+from .pretrained import (
+    LoadReport,
+    Pretrained,
+    load_pretrained,
+    prepare_pretrained,
+    pretrained_cfgs,
+)
 
-__all__ = ['prepare_pretrained']
+__all__ = [
+    'LoadReport', 'Pretrained', 'load_pretrained', 'prepare_pretrained',
+    'pretrained_cfgs', 'read_state_dict'
+]

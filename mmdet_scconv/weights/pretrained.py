@@ -1,76 +1,277 @@
-"""Makes sure, before loading, that pretrained weights can be had."""
-import importlib.util
-import os.path as osp
-from urllib.parse import urlparse
+"""Loads pretrained weights into a module, and tells what was loaded."""
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import mmengine
 import torch
-from mmengine.model import BaseModule, PretrainedInit
-from mmengine.runner import CheckpointLoader
+from mmengine.logging import print_log
+from mmengine.model import BaseModule, PretrainedInit, update_init_info
+from torch import Tensor, nn
 
-TORCHVISION = 'torchvision://'
+from ..registry import WEIGHT_INITIALIZERS
+from .checkpoint import (
+    TORCHVISION,
+    is_known,
+    local_file,
+    read_state_dict,
+    resolve_name,
+)
 
-
-def resolve_torchvision(checkpoint: str) -> str:
-    """The URL behind ``torchvision://NAME`` where torchvision is missing.
-
-    MMEngine imports torchvision to look the URL up; without it the same
-    table (``mmengine/hub/torchvision_0.12.json``) is read directly.
-
-    Raises:
-        ValueError: If the table has no such name.
-    """
-    if not checkpoint.startswith(TORCHVISION) or \
-            importlib.util.find_spec('torchvision'):
-        return checkpoint
-    urls = mmengine.load(
-        osp.join(mmengine.__path__[0], 'hub', 'torchvision_0.12.json'))
-    name = checkpoint[len(TORCHVISION):]
-    if name not in urls:
-        resnets = sorted(key for key in urls if key.startswith('resn'))
-        raise ValueError(
-            f'checkpoint={checkpoint!r} is not valid: without torchvision the '
-            f'known ResNets are {", ".join(TORCHVISION + r for r in resnets)}')
-    return urls[name]
+# A ResNet's classifier, which no detector has.
+CLASSIFIER = ('fc.', )
+# BatchNorm's step counter: older checkpoints lack it, nothing here uses it.
+COUNTER = 'num_batches_tracked'
 
 
-def cached_file(url: str) -> str:
-    """Where torch keeps, and looks for, the download of ``url``."""
-    return osp.join(torch.hub.get_dir(), 'checkpoints',
-                    osp.basename(urlparse(url).path))
+def pretrained_cfgs(module: BaseModule) -> Iterator[dict]:
+    """Those of a module's ``init_cfg`` that load a checkpoint."""
+    cfgs = module.init_cfg or []
+    for cfg in [cfgs] if isinstance(cfgs, dict) else cfgs:
+        if cfg['type'] in ('Pretrained', 'mmdet_scconv.Pretrained',
+                           PretrainedInit, Pretrained):
+            yield cfg
 
 
 def prepare_pretrained(module: BaseModule) -> None:
-    """Check that the ``Pretrained`` checkpoints of a module can be loaded.
+    """Check that the ``Pretrained`` checkpoints of a module can be had.
 
-    ``torchvision://`` names become URLs where torchvision is missing, and
-    URLs are downloaded to torch's cache.
+    ``torchvision://`` names become URLs, without torchvision too, and URLs
+    are downloaded to torch's cache.
 
     Raises:
         FileNotFoundError: If a file does not exist, or a URL cannot be
             downloaded; says which file to put where.
+        ValueError: For an unknown name or scheme.
     """
-    init_cfgs = module.init_cfg or []
-    if isinstance(init_cfgs, dict):
-        init_cfgs = [init_cfgs]
-    for cfg in init_cfgs:
-        if cfg['type'] not in ('Pretrained', PretrainedInit):
-            continue
-        checkpoint = resolve_torchvision(cfg['checkpoint'])
-        cfg['checkpoint'] = checkpoint
-        if checkpoint.startswith(('http://', 'https://')):
-            try:
-                CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-            except OSError as error:
-                raise FileNotFoundError(
-                    f'The pretrained weights of {type(module).__name__} '
-                    f'cannot be downloaded ({error}).\nOn a machine without '
-                    f'network: download\n  {checkpoint}\nelsewhere and put it '
-                    f'here as\n  {cached_file(checkpoint)}\nor name a file '
-                    'that you have, e.g. --cfg-options '
-                    'model.backbone.init_cfg.checkpoint=FILE') from error
-        elif '://' not in checkpoint and not osp.isfile(
-                osp.expanduser(checkpoint)):
+    for cfg in pretrained_cfgs(module):
+        if cfg['checkpoint'].startswith(TORCHVISION):
+            cfg['checkpoint'] = resolve_name(cfg['checkpoint'])
+        if not is_known(cfg['checkpoint']):
+            continue  # MMEngine's own loader may know it
+        try:
+            local_file(cfg['checkpoint'])
+        except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'The pretrained weights of {type(module).__name__}, '
-                f'checkpoint={checkpoint!r}, do not exist: no such file')
+                f'The pretrained weights of {type(module).__name__}: {error}\n'
+                'Name a file that you have, e.g. --cfg-options '
+                'model.backbone.init_cfg.checkpoint=FILE') from error
+
+
+def some(names: Sequence[str], limit: int = 4) -> str:
+    """The first of many names, for a message."""
+    rest = len(names) - limit
+    return ', '.join(names[:limit]) + (f', and {rest} more' if rest > 0 else
+                                       '')
+
+
+@dataclass
+class LoadReport:
+    """What a checkpoint gave to a module. Names are the module's.
+
+    BatchNorm's step counters and the file's classifier (``fc.``) are left
+    out everywhere.
+    """
+
+    module: str
+    """Class of the module."""
+    checkpoint: str
+    prefix: str
+    """What precedes the module's names in the file, e.g. 'backbone.'."""
+    matched: list[str] = field(default_factory=list)
+    """Tensors that were loaded."""
+    missing: list[str] = field(default_factory=list)
+    """Tensors of the module that were not: these stay as they were."""
+    unexpected: list[str] = field(default_factory=list)
+    """Tensors under the prefix in the file that the module does not have."""
+    wrong_shape: dict[str, tuple] = field(default_factory=dict)
+    """Shape in the file and in the module."""
+    dense: list[str] = field(default_factory=list)
+    """Tensors in the file for a convolution that was swapped."""
+    other_prefixes: list[str] = field(default_factory=list)
+    """Prefixes that would have fitted as well as the one taken."""
+    swapped: list[str] = field(default_factory=list)
+    """Swapped convolutions of the module."""
+
+    def noise(self) -> list[str]:
+        """Swapped convolutions with a tensor that was not loaded."""
+        return [name for name in self.swapped
+                if any(key.startswith(name + '.') for key in self.missing)]
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The report in a few lines, each with its logging level."""
+        total = len(self.matched) + len(self.missing)
+        yield logging.INFO, (
+            f'{self.module} from {self.checkpoint}: {len(self.matched)} of '
+            f'{total} tensors loaded, {len(self.missing)} missing, '
+            f'{len(self.unexpected)} unexpected, {len(self.wrong_shape)} of '
+            f'wrong shape; prefix in the file: {self.prefix!r}')
+        if self.swapped:
+            dense = (f'; {len(self.dense)} tensors of dense convolutions '
+                     'not used' if self.dense else '')
+            yield logging.INFO, (
+                f'swapped convolutions: {len(self.noise())} of '
+                f'{len(self.swapped)} start from noise{dense}')
+        inside = tuple(name + '.' for name in self.swapped)
+        besides = [key for key in self.missing if not key.startswith(inside)]
+        for title, names in (
+            ('missing in the file', besides),
+            ('unexpected, not loaded', self.unexpected),
+            ('of wrong shape, not loaded',
+             list(map(self.shapes, self.wrong_shape))),
+            ('the same names also lie under other prefixes',
+             self.other_prefixes)):
+            if names:
+                yield logging.WARNING, f'{title} ({len(names)}): {some(names)}'
+
+    def shapes(self, name: str) -> str:
+        """A tensor of wrong shape, in words."""
+        theirs, ours = self.wrong_shape[name]
+        return f'{name} {theirs} in the file, {ours} in the module'
+
+    def log(self) -> None:
+        for level, line in self.lines():
+            print_log(line, logger='current', level=level)
+
+    def __str__(self) -> str:
+        return '\n'.join(line for _, line in self.lines())
+
+
+def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
+    """What precedes ``names`` in ``keys``, e.g. 'backbone.' or ''.
+
+    Returns:
+        list[str]: The prefix under which most names lie; several if they
+        share the highest count; none if no name is there.
+    """
+    names = set(names)
+    counts = Counter()
+    for key in keys:
+        parts = key.split('.')
+        for i in range(len(parts)):
+            if '.'.join(parts[i:]) in names:
+                counts['.'.join((*parts[:i], ''))] += 1
+    most = max(counts.values(), default=0)
+    return [prefix for prefix, count in counts.items() if count == most]
+
+
+def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items()
+            if isinstance(value, Tensor) and not key.endswith(COUNTER)}
+
+
+def nothing_matched(report: LoadReport, keys: Sequence[str],
+                    names: Sequence[str], found: Sequence[str]) -> str:
+    hint = ('' if report.prefix in found or not found else
+            f'; the names lie under prefix={found[0]!r}')
+    return (f'{report.checkpoint} has no weights for {report.module} under '
+            f'prefix={report.prefix!r}{hint}. In the file: '
+            f'{some(keys)}. In the module: {some(names)}')
+
+
+def load_pretrained(module: nn.Module,
+                    checkpoint: str,
+                    prefix: str | None = None,
+                    skip_wrong_shapes: bool = False) -> LoadReport:
+    """Load the tensors of a checkpoint that a module has a place for.
+
+    A module of which parts were replaced may say so with two attributes:
+    ``swapped_convs`` (their names) and ``dense_shapes`` (shapes by name
+    before). Tensors of the file that fit what was replaced are no error.
+
+    Args:
+        module (nn.Module): Any.
+        checkpoint (str): See :func:`read_state_dict`.
+        prefix (str, optional): What precedes the module's names in the file,
+            'backbone' or 'backbone.'. Defaults to the prefix under which most
+            of them are found ('' or 'backbone.' or 'module.backbone.' ...).
+        skip_wrong_shapes (bool): Leave tensors of another shape as they are
+            in the module, instead of an error. Defaults to False.
+
+    Returns:
+        LoadReport: What was loaded and what not.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged or no checkpoint, nothing in it
+            fits, or shapes differ; the module is then unchanged.
+    """
+    source = weights_of(read_state_dict(checkpoint))
+    own = weights_of(module.state_dict())
+    dense_shapes = getattr(module, 'dense_shapes', {})
+    found = find_prefixes(source, {*own, *dense_shapes})
+    if prefix is None:
+        prefix = found[0] if found else ''
+    elif prefix and not prefix.endswith('.'):
+        prefix += '.'
+    report = LoadReport(
+        type(module).__name__,
+        checkpoint,
+        prefix,
+        other_prefixes=[other for other in found if other != prefix]
+        if prefix in found else [],
+        swapped=list(getattr(module, 'swapped_convs', [])))
+    matched = {}
+    for key, value in source.items():
+        name = key[len(prefix):]
+        if not key.startswith(prefix) or name.startswith(CLASSIFIER):
+            continue
+        if name in own and value.shape == own[name].shape:
+            matched[name] = value
+        elif value.shape == dense_shapes.get(name):
+            report.dense.append(name)
+        elif name in own:
+            report.wrong_shape[name] = (tuple(value.shape),
+                                        tuple(own[name].shape))
+        else:
+            report.unexpected.append(name)
+    report.matched = list(matched)
+    report.missing = [name for name in own if name not in matched]
+    if report.wrong_shape and not skip_wrong_shapes:
+        lines = some(list(map(report.shapes, report.wrong_shape)), limit=8)
+        raise ValueError(
+            f'{checkpoint} does not fit {report.module}: '
+            f'{len(report.wrong_shape)} tensors have another shape and '
+            f'{len(matched)} fit, under prefix={prefix!r}. {lines}. Is it for '
+            'another depth, width or option? skip_wrong_shapes=True leaves '
+            'these as initialised')
+    if not matched:
+        raise ValueError(
+            nothing_matched(report, list(source), list(own), found))
+    module.load_state_dict(matched, strict=False)
+    return report
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class Pretrained(PretrainedInit):
+    """MMEngine's ``Pretrained``, with :func:`load_pretrained`.
+
+    Backbones of this package have it by themselves; on another module of an
+    MM library: ``init_cfg=dict(type='Pretrained', _scope_='mmdet_scconv',
+    checkpoint=...)``. The report is logged and kept as the module's
+    ``load_report``.
+
+    Args:
+        checkpoint (str): See :func:`read_state_dict`.
+        prefix (str, optional): See :func:`load_pretrained`.
+        map_location (str): As MMEngine's, for configs that have it; the
+            file is read to the CPU and copied to where the module is.
+        skip_wrong_shapes (bool): See :func:`load_pretrained`.
+    """
+
+    def __init__(self,
+                 checkpoint: str,
+                 prefix: str | None = None,
+                 map_location: str = 'cpu',
+                 skip_wrong_shapes: bool = False) -> None:
+        super().__init__(checkpoint, prefix, map_location)
+        self.skip_wrong_shapes = skip_wrong_shapes
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module) -> None:
+        module.load_report = load_pretrained(module, self.checkpoint,
+                                             self.prefix,
+                                             self.skip_wrong_shapes)
+        module.load_report.log()
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
