@@ -3,12 +3,13 @@ from .zoo import (
     GhostResNet,
     OctConvResNet,
     SCConvResNet,
+    SCConvResNeXt,
     SlimConvResNet,
     SPConvResNet,
     TiedConvResNet,
 )
 
 __all__ = [
-    'GhostResNet', 'OctConvResNet', 'SCConvResNet', 'SPConvResNet',
-    'SlimConvResNet', 'SwapResNet', 'TiedConvResNet'
+    'GhostResNet', 'OctConvResNet', 'SCConvResNeXt', 'SCConvResNet',
+    'SPConvResNet', 'SlimConvResNet', 'SwapResNet', 'TiedConvResNet'
 ]

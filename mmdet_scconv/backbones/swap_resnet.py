@@ -20,13 +20,16 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
 
     Args:
         conv (nn.Conv2d): The convolution to replace.
-        cfg (dict): Type and options of the new one.
+        cfg (dict): Type and options of the new one; it has ``conv``'s groups
+            unless ``cfg`` names others.
         norm_cfg (dict): MM config of the norms inside the new one, for
             types that have any (a ``norm_layer`` argument).
 
     Returns:
         nn.Module: Its ``out_channels`` may differ from ``conv``'s.
     """
+    cfg = dict(cfg)
+    groups = cfg.pop('groups', conv.groups)
     options = {}
     conv_type = cfg['type']
     if not inspect.isclass(conv_type):
@@ -42,9 +45,35 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
         stride=conv.stride,
         padding=conv.padding,
         dilation=conv.dilation,
-        groups=conv.groups,
+        groups=groups,
         bias=conv.bias is not None,
         **options)
+
+
+def check_arguments(backbone_type: type, names: dict) -> None:
+    """Check that a backbone takes the arguments it is given.
+
+    A backbone that is swapped in a config is given those of the one that was
+    there before.
+
+    Raises:
+        ValueError: For one that it does not take; says which of MMDetection's
+            backbones can be swapped for which.
+    """
+    taken = {
+        name
+        for cls in backbone_type.__mro__
+        for name in inspect.signature(cls.__init__).parameters
+    }
+    for name, value in names.items():
+        if name not in taken:
+            raise ValueError(
+                f'{name}={value!r} is not an argument of '
+                f'{backbone_type.__name__}: a ResNet (also a ResNetV1d, as '
+                'deep_stem=True, avg_down=True) can be swapped for '
+                'SCConvResNet, a ResNeXt for SCConvResNeXt; backbones whose '
+                'blocks are others (Res2Net, ResNeSt, RegNet, TridentResNet, '
+                'DetectoRS_ResNet, ...) for none')
 
 
 def swap_in_block(block: nn.Module, name: str, cfg: dict,
@@ -123,9 +152,10 @@ class SwapResNet(ResNet):
     ceil(H / s_i), ceil(W / s_i)), as ``mmdet.ResNet``.
 
     Raises:
-        ValueError: For invalid options of the convolution, too few
-            ``stages_with_swap``, a stage with both DCN and a swap, or a
-            convolution of another width in blocks that need theirs.
+        ValueError: For arguments of other backbones, invalid options of the
+            convolution, too few ``stages_with_swap``, a stage with both DCN
+            and a swap, or a convolution of another width in blocks that need
+            theirs.
     """
 
     # Subclasses name their convolution; conv2_cfg then holds its options.
@@ -136,7 +166,8 @@ class SwapResNet(ResNet):
                  conv2_cfg: dict | None = None,
                  stages_with_swap: Sequence[bool] = (True, True, True, True),
                  **kwargs) -> None:
-        super().__init__(depth, **kwargs)
+        check_arguments(type(self), kwargs)
+        super().__init__(depth=depth, **kwargs)
         self.conv2_cfg = self._named_conv2_cfg(conv2_cfg)
         if len(stages_with_swap) < self.num_stages:
             raise ValueError(
