@@ -6,10 +6,17 @@ import os.path as osp
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .stack import check_cuda_operators
+from .weights.resume import check_resumable, find_resumable
+from .weights.safe_load import CheckpointError, load_as_data, refuse_code
+
+# What a training should not be without, by name in default_hooks.
+TRAINING_HOOKS = dict(
+    check_loss='CheckLossHook', epoch_seed='EpochSeedHook')
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +49,7 @@ def load_config(args: argparse.Namespace) -> Config:
         RuntimeError: If torch sees a GPU that mmcv has no operators for.
     """
     check_cuda_operators()
+    refuse_code()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
@@ -53,6 +61,67 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = osp.join('work_dirs',
                                 osp.splitext(osp.basename(args.config))[0])
     return cfg
+
+
+def protect_training(cfg: Config) -> None:
+    """Turn on, in any config, the hooks that a training should not be
+    without: whole checkpoints, the check of the loss, seeded epochs.
+
+    A checkpoint hook other than MMEngine's stays as it is.
+    """
+    cfg.setdefault('default_hooks', {})
+    hooks = cfg.default_hooks
+    hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    if hooks.checkpoint is not None and \
+            hooks.checkpoint.type in ('CheckpointHook', CheckpointHook):
+        hooks.checkpoint.type = 'SafeCheckpointHook'
+    for name, hook in TRAINING_HOOKS.items():
+        hooks.setdefault(name, dict(type=hook))
+    # the dumped config names these hooks
+    cfg.setdefault('custom_imports', dict(imports=[]))
+    if __package__ not in cfg.custom_imports.imports:
+        cfg.custom_imports.imports = [
+            *cfg.custom_imports.imports, __package__
+        ]
+
+
+def check_checkpoint(path: str) -> None:
+    """Check that a checkpoint can be loaded and holds nothing but data.
+    URLs are left to ``refuse_code``.
+
+    Raises:
+        SystemExit: If not; says why.
+    """
+    if '://' in path:
+        return
+    try:
+        load_as_data(osp.expanduser(path))
+    except (CheckpointError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def set_resume(cfg: Config, checkpoint: str) -> None:
+    """Let a training go on from a checkpoint.
+
+    Args:
+        cfg (Config): Of the training.
+        checkpoint (str): A file, or 'auto': the last good one in the work
+            dir, if there is any.
+
+    Raises:
+        SystemExit: If the file, or all of the work dir's, cannot be resumed
+            from; says why.
+    """
+    try:
+        if checkpoint == 'auto':
+            checkpoint = find_resumable(cfg.work_dir)
+        elif '://' not in checkpoint:
+            check_resumable(checkpoint)
+    except (CheckpointError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from None
+    cfg.resume = checkpoint is not None
+    if cfg.resume:
+        cfg.load_from = checkpoint
 
 
 def join_cpu_processes(cfg: Config) -> None:

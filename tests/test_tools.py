@@ -154,8 +154,8 @@ def test_slurm_scripts_quote_and_count(tool, script, positional):
 
 
 def test_resume_after_kill(tool):
-    """Killed in the middle of the second epoch, it goes on after the first.
-    """
+    """Killed in the middle of the second epoch, it goes on after the first,
+    past a damaged later checkpoint."""
     options = [
         '--work-dir', 'run', *SMALL, 'train_cfg.max_epochs=3',
         'default_hooks.logger.interval=1', 'train_dataloader.batch_size=1',
@@ -175,8 +175,13 @@ def test_resume_after_kill(tool):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (tool.folder / 'run/epoch_2.pth').exists()
+    damaged = tool.folder / 'run/epoch_2.pth'
+    assert not damaged.exists()
+    good = (tool.folder / 'run/epoch_1.pth').read_bytes()
+    damaged.write_bytes(good[:len(good) // 2])
+    (tool.folder / 'run/last_checkpoint').write_text('run/epoch_2.pth')
     _, output = tool('train.py', CONFIG, '--resume', *options)
+    assert 'run/epoch_2.pth is damaged' in output
     assert 'resumed epoch: 1, iter: 8' in output
     assert 'Epoch(train) [1]' not in output
     assert 'Epoch(train) [2][1/8]' in output

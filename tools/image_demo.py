@@ -10,6 +10,9 @@ from mmdet.apis import DetInferencer
 from mmengine.utils import scandir
 from rich.progress import track
 
+from mmdet_scconv.cli import check_checkpoint
+from mmdet_scconv.weights.safe_load import refuse_code
+
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff',
             '.webp')
 
@@ -60,6 +63,8 @@ def main():
     for path in (args.config, args.checkpoint):
         if not osp.isfile(path):
             raise SystemExit(f'image_demo: no such file: {path}')
+    refuse_code()
+    check_checkpoint(args.checkpoint)
     inferencer = DetInferencer(
         args.config, args.checkpoint, args.device, show_progress=False)
     classes = inferencer.model.dataset_meta['classes']

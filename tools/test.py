@@ -10,6 +10,7 @@ from mmengine import ConfigDict
 from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
+    check_checkpoint,
     load_config,
     tta_settings,
 )
@@ -44,6 +45,7 @@ def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
+    check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)

@@ -4,7 +4,13 @@ import argparse
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 
-from mmdet_scconv.cli import add_config_arguments, build_runner, load_config
+from mmdet_scconv.cli import (
+    add_config_arguments,
+    build_runner,
+    load_config,
+    protect_training,
+    set_resume,
+)
 
 
 def parse_args():
@@ -21,8 +27,8 @@ def parse_args():
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from this checkpoint, or without one from the latest in '
-        'the work dir')
+        help='resume from this checkpoint, or without one from the last good '
+        'one in the work dir')
     add_config_arguments(parser)
     return parser.parse_args()
 
@@ -40,9 +46,9 @@ def main():
                 f'--auto-scale-lr: {args.config} has no auto_scale_lr.'
                 'base_batch_size, the batch size its learning rate is for')
         cfg.auto_scale_lr.enable = True
+    protect_training(cfg)
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        set_resume(cfg, args.resume)
     build_runner(cfg).train()
 
 

@@ -1,0 +1,42 @@
+"""Stops a training whose loss is no longer a number."""
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckLossHook(Hook):
+    """Stops at the first loss that is NaN or infinite, before it is saved.
+
+    MMDetection's CheckInvalidLossHook looks every 50th iteration, and does
+    not tell which images it were.
+    """
+
+    # before the checkpoint of the same iteration
+    priority = 'HIGH'
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch: dict = None,
+                         outputs: dict = None) -> None:
+        """
+        Raises:
+            FloatingPointError: Names the iteration, the losses and the
+                batch's image files.
+        """
+        if torch.isfinite(outputs['loss']).all():
+            return
+        losses = ', '.join(
+            f'{name}={value:.4g}' for name, value in outputs.items()
+            if not torch.isfinite(torch.as_tensor(value)).all())
+        images = [
+            getattr(sample, 'img_path', '?')
+            for sample in data_batch['data_samples']
+        ]
+        rates = runner.optim_wrapper.get_lr().get('lr', [])
+        raise FloatingPointError(
+            f'iteration {runner.iter + 1} (epoch {runner.epoch + 1}, batch '
+            f'{batch_idx + 1}): {losses}. Images of the batch:\n  ' +
+            '\n  '.join(map(str, images)) +
+            f'\nThe training stops here; nothing of it is saved. Usual '
+            f'causes: a learning rate (now {max(rates, default=0):.3g}) too '
+            'high for the batch size, see --auto-scale-lr; annotations, see '
+            'tools/misc/check_dataset.py; half precision, see --amp')

@@ -1,0 +1,91 @@
+"""Checkpoints are whole or not there; the last good one always is."""
+import errno
+from pathlib import Path
+
+import pytest
+from mmengine.hooks import Hook
+from toy import toy_runner
+
+from mmdet_scconv.weights.resume import check_resumable, find_resumable
+
+
+class Fill(Hook):
+    """From an epoch on, writing a file finds the disk full."""
+
+    def __init__(self, name, epoch):
+        self.name, self.epoch = name, epoch
+
+    def before_train_epoch(self, runner):
+        if runner.epoch + 1 == self.epoch:
+            part = Path(runner.work_dir) / f'{self.name}.part'
+            part.symlink_to('/dev/full')
+
+
+def train(work_dir, **options):
+    checkpoint = dict(
+        type='SafeCheckpointHook', interval=1, max_keep_ckpts=1)
+    hooks = options.pop('hooks', ())
+    toy_runner(
+        work_dir, hooks=hooks, checkpoint=dict(checkpoint, **options)).train()
+
+
+def files(work_dir):
+    """All but the dumped config."""
+    return {
+        path.name
+        for path in work_dir.iterdir()
+        if path.is_file() and path.suffix != '.py'
+    }
+
+
+def test_keeps_what_checkpoint_hook_keeps(tmp_path):
+    train(tmp_path, save_best='toy/acc')
+    assert files(tmp_path) == {
+        'epoch_3.pth', 'best_toy_acc_epoch_3.pth', 'last_checkpoint'
+    }
+    assert (tmp_path / 'last_checkpoint').read_text() == str(
+        tmp_path / 'epoch_3.pth')
+    check_resumable(str(tmp_path / 'epoch_3.pth'))
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(OSError) as raised:
+        train(tmp_path, hooks=[Fill('epoch_2.pth', 2)])
+    assert raised.value.errno == errno.ENOSPC
+    for part in (f'{tmp_path / "epoch_1.pth"}, is kept', '--resume',
+                 'max_keep_ckpts'):
+        assert part in str(raised.value)
+    assert files(tmp_path) == {'epoch_1.pth', 'last_checkpoint'}
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
+
+
+def test_a_full_disk_at_the_first_checkpoint(tmp_path):
+    with pytest.raises(OSError, match='There is no earlier checkpoint'):
+        train(tmp_path, hooks=[Fill('epoch_1.pth', 1)])
+    assert find_resumable(str(tmp_path)) is None
+
+
+def test_a_full_disk_leaves_the_best_checkpoint(tmp_path):
+    with pytest.raises(OSError):
+        train(
+            tmp_path,
+            hooks=[Fill('best_toy_acc_epoch_2.pth', 2)],
+            save_best='toy/acc')
+    assert 'best_toy_acc_epoch_1.pth' in files(tmp_path)
+
+
+def test_a_full_disk_leaves_last_checkpoint(tmp_path):
+    with pytest.raises(OSError):
+        train(tmp_path, hooks=[Fill('last_checkpoint', 2)])
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
+
+
+def test_removes_what_a_kill_left(tmp_path):
+    (tmp_path / 'epoch_7.pth.part').write_bytes(b'half')
+    train(tmp_path)
+    assert files(tmp_path) == {'epoch_3.pth', 'last_checkpoint'}
+
+
+def test_other_storage_is_left_to_mmengine(tmp_path):
+    train(tmp_path, backend_args=dict(backend='local'))
+    assert files(tmp_path) == {'epoch_3.pth', 'last_checkpoint'}

@@ -1,0 +1,52 @@
+"""A training of milliseconds, with MMEngine's own loops and hooks."""
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+
+class Toy(BaseModel):
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        outputs = self.linear(torch.stack(inputs))
+        return dict(loss=outputs.square().mean()) if mode == 'loss' else [1]
+
+
+class Rising(BaseMetric):
+    """Better each time."""
+    default_prefix = 'toy'
+    calls = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(1)
+
+    def compute_metrics(self, results):
+        self.calls += 1
+        return dict(acc=float(self.calls))
+
+
+def toy_runner(work_dir, max_epochs=3, hooks=(), **default_hooks):
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=[dict(inputs=torch.ones(2)) for _ in range(4)],
+        collate_fn=dict(type='pseudo_collate'))
+    return Runner(
+        Toy(),
+        str(work_dir),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
+        val_cfg=dict(),
+        val_evaluator=[Rising()],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        default_hooks=default_hooks,
+        custom_hooks=list(hooks),
+        randomness=dict(seed=0),
+        log_level='ERROR',
+        experiment_name=f'toy_{torch.randint(1 << 62, ()).item()}')
