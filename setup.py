@@ -55,6 +55,7 @@ setup(
         demo=['scikit-learn'],
         safetensors=['safetensors'],
         test=[
-            'pytest', 'pytest-timeout', 'ruff', 'safetensors', 'scikit-learn'
+            'hypothesis', 'pytest', 'pytest-timeout', 'ruff', 'safetensors',
+            'scikit-learn'
         ],
     ))

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.models.backbones import ResNet
 
@@ -15,6 +16,16 @@ from mmdet_scconv.datasets import make_digits
 REPO = Path(__file__).resolve().parent.parent
 IMAGE_SIZE = (60, 80)  # height, width
 BOXES = ((5, 10, 40, 50), (30, 5, 75, 45))  # x1, y1, x2, y2
+
+# the same examples each time; --hypothesis-profile=slow draws others
+settings.register_profile(
+    'fast',
+    max_examples=50,
+    derandomize=True,
+    deadline=None,
+    database=None)
+settings.register_profile('slow', max_examples=2000, deadline=None)
+settings.load_profile('fast')
 
 
 def write_images(folder, names, seed=0):

@@ -1,0 +1,101 @@
+#!/usr/bin/env python
+"""Try another backbone in MMDetection's detectors, without data or weights.
+
+Each config is built with its ResNet or ResNeXt swapped, and does one training
+and one test step on two small images of noise, in a process of its own. If
+that fails, the stock config is tried, too. Ends with code 1 if a config fails
+by the swap, where the stock one works.
+"""
+import argparse
+import os.path as osp
+from functools import partial
+
+from rich.progress import track
+
+from mmdet_scconv.analysis.tables import print_table, write_csv
+from mmdet_scconv.analysis.try_backbone import (
+    COLUMNS,
+    attempt_apart,
+    representatives,
+    table_row,
+    try_config,
+    write_markdown,
+)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'configs',
+        nargs='*',
+        metavar='CONFIG',
+        help='config files, or mmdet::FOLDER/NAME.py')
+    parser.add_argument(
+        '--all',
+        action='store_true',
+        help='also one config for each folder of MMDetection\'s: the shortest '
+        'name, r50 first, whose backbone is a ResNet or ResNeXt')
+    parser.add_argument(
+        '--backbone',
+        default='SCConvResNet',
+        help='type to swap a ResNet to; ...ResNeXt for a ResNeXt '
+        '(default: SCConvResNet)')
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=128,
+        help='height and width of the images (default: 128)')
+    parser.add_argument(
+        '--timeout',
+        type=float,
+        default=300,
+        help='seconds for one attempt (default: 300)')
+    parser.add_argument(
+        '--log-dir',
+        metavar='FOLDER',
+        help='keep what each attempt prints, with the traceback of an error')
+    parser.add_argument(
+        '--out', metavar='FILE', help='.md or .csv file for the table, too')
+    args = parser.parse_args()
+    if not args.configs and not args.all:
+        parser.error('name a CONFIG, or --all')
+    if args.size < 32:
+        parser.error(f'--size {args.size}: a number >= 32')
+    if args.out and osp.splitext(args.out)[1] not in ('.md', '.csv'):
+        parser.error(f'--out {args.out}: must end in .md or .csv')
+    for path in args.configs:
+        if '::' not in path and not osp.isfile(path):
+            parser.error(f'no such config: {path}')
+    return args
+
+
+def main():
+    args = parse_args()
+    configs, without = args.configs, []
+    if args.all:
+        found, without = representatives()
+        configs = list(dict.fromkeys([*found, *configs]))
+    run = partial(
+        attempt_apart,
+        size=args.size,
+        timeout=args.timeout,
+        log_dir=args.log_dir)
+    trials = []
+    for config in track(configs, description='configs', transient=True):
+        trials.append(try_config(config, run, args.backbone))
+        print(f'{config}: {trials[-1].verdict}', flush=True)
+    rows = [table_row(trial) for trial in trials]
+    print_table(f'Detectors with {args.backbone}', COLUMNS, rows)
+    if args.out and args.out.endswith('.csv'):
+        write_csv(args.out, COLUMNS, rows)
+    elif args.out:
+        write_markdown(args.out, args.backbone, args.size, trials, without)
+    failed = [trial.config for trial in trials if trial.ours]
+    if failed:
+        raise SystemExit('Failed by the swap: ' + ', '.join(failed))
+
+
+if __name__ == '__main__':
+    main()
