@@ -26,6 +26,7 @@ from mmdet.testing import (
 )
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
@@ -197,6 +198,8 @@ def train_step(model: nn.Module, data: dict) -> float:
         RuntimeError: If a parameter of the backbone gets no gradient.
     """
     model.train()
+    # some losses are warmed up, and read it as a training loop leaves it
+    MessageHub.get_current_instance().update_info('iter', 0)
     data = model.data_preprocessor(data, True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     if not loss.isfinite():

@@ -1,0 +1,200 @@
+"""Stock detectors with our backbones; how their failures are told apart."""
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import REPO
+from mmengine.config import Config
+
+from mmdet_scconv.analysis import try_backbone
+from mmdet_scconv.analysis.try_backbone import (
+    COLUMNS,
+    Attempt,
+    Trial,
+    attempt,
+    attempt_apart,
+    backbones_in,
+    load_config,
+    representatives,
+    swapped,
+    try_config,
+    write_markdown,
+)
+
+RETINANET = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+FAILED = Attempt(failed='train', error='ValueError: a')
+
+
+@pytest.mark.parametrize('config,types', [
+    (RETINANET, 'SCConvResNet'),
+    ('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'SCConvResNet'),
+    ('mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+     'SCConvResNet'),
+    ('mmdet::detr/detr_r18_8xb2-500e_coco.py', 'SCConvResNet'),
+    ('mmdet::yolof/yolof_r50-c5_8xb8-1x_coco.py', 'SCConvResNet'),
+    pytest.param(
+        'mmdet::solo/decoupled-solo-light_r50_fpn_3x_coco.py',
+        'SCConvResNet', marks=pytest.mark.slow),
+    pytest.param(
+        'mmdet::dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py',
+        'SCConvResNet', marks=pytest.mark.slow),
+    pytest.param(
+        'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_'
+        'semi-0.1-coco.py', 'SCConvResNet', marks=pytest.mark.slow),
+    pytest.param(
+        'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', 'SCConvResNet',
+        marks=pytest.mark.slow),
+    pytest.param(
+        'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+        'SCConvResNet', marks=pytest.mark.slow),
+    pytest.param(
+        'mmdet::retinanet/retinanet_x101-32x4d_fpn_1x_coco.py',
+        'SCConvResNeXt', marks=pytest.mark.slow),
+])
+def test_detectors(config, types):
+    done = attempt(config, 'SCConvResNet', size=64)
+    assert (done.failed, done.error, done.backbone) == ('', '', types)
+    assert done.loss > 0
+
+
+def test_deformable_stages_stay():
+    cfg = load_config('mmdet::dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py')
+    new = swapped(cfg.model.backbone, 'SCConvResNet')
+    assert new['stages_with_swap'] == (True, False, False, False)
+
+
+def test_swapped():
+    old = dict(type='ResNeXt', depth=50, groups=32, frozen_stages=1)
+    assert swapped(old, 'SCConvResNet') == dict(
+        type='SCConvResNeXt', depth=50, groups=32, frozen_stages=-1,
+        norm_eval=False)
+    new = swapped(dict(type='ResNetV1d', depth=50), 'SPConvResNet')
+    assert new['type'] == 'SPConvResNet'
+    assert new['deep_stem'] and new['avg_down']
+    with pytest.raises(ValueError, match="'SPConvResNeXt' for a ResNeXt does"):
+        swapped(old, 'SPConvResNet')
+
+
+def test_backbones_of_a_part():
+    cfg = load_config('mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py')
+    assert backbones_in(cfg.model) == [cfg.model.detector]
+
+
+def test_other_backbones_are_named():
+    done = attempt('mmdet::ssd/ssd300_coco.py', 'SCConvResNet')
+    assert done.failed == 'build' and "['SSDVGG']" in done.error
+
+
+def test_a_loss_that_is_not_finite_fails(monkeypatch):
+
+    def nan_loss(self, losses):
+        return losses['loss_bbox'][0] * float('nan'), {}
+
+    monkeypatch.setattr('mmdet.models.RetinaNet.parse_losses', nan_loss)
+    done = attempt(RETINANET, None, size=64)
+    assert (done.failed, done.error) == ('train',
+                                         'ArithmeticError: the loss is nan')
+
+
+def test_a_parameter_without_gradient_fails(monkeypatch):
+
+    def of_the_head(self, inputs, data_samples, mode):
+        return dict(loss=self.bbox_head.retina_cls.bias.sum())
+
+    monkeypatch.setattr('mmdet.models.RetinaNet.forward', of_the_head)
+    done = attempt(RETINANET, 'SCConvResNet', size=64)
+    assert done.failed == 'train'
+    assert done.error == 'RuntimeError: backbone.conv1.weight gets no gradient'
+
+
+@pytest.mark.parametrize('code,error', [
+    ("__import__('os')._exit(3)", 'the process ended with exit code 3'),
+    ("__import__('time').sleep(60)", 'no end after 2 s'),
+])
+def test_a_crash_or_hang_is_told(tmp_path, code, error):
+    config = tmp_path / 'config.py'
+    config.write_text(code)
+    done = attempt_apart(str(config), None, timeout=2)
+    assert (done.failed, done.error) == ('run', error)
+
+
+@pytest.mark.parametrize('new,stock,verdict,ours', [
+    (Attempt(), None, 'works', False),
+    (FAILED, Attempt(), 'fails by the swap, train: ValueError: a', True),
+    (FAILED, FAILED, 'fails, as the stock config does, train: ValueError: a',
+     False),
+    (FAILED, Attempt(failed='build', error='KeyError: b'),
+     'fails, train: ValueError: a; so does the stock config, build: '
+     'KeyError: b', False),
+])
+def test_verdict(new, stock, verdict, ours):
+    trial = try_config('c.py', lambda _, name: new if name else stock)
+    assert trial == Trial('c.py', new, stock)
+    assert (trial.verdict, trial.ours) == (verdict, ours)
+
+
+def test_representatives(tmp_path, monkeypatch):
+    resnet = "model = dict(backbone=dict(type='ResNet'))"
+    for name, text in {
+            'a/a_r101.py': resnet,
+            'a/a_r50_long.py': resnet,
+            'a/a_r50_b.py': resnet,
+            'a/a_r50_a.py': resnet,
+            'b/b_r50.py': "_base_ = 'not_there.py'",
+            'b/b_x101.py': resnet.replace('ResNet', 'ResNeXt'),
+            'c/c_r50.py': resnet.replace('ResNet', 'Res2Net'),
+            'c/schedule.py': 'lr = 1',
+            'd/d_r50.py': f'model = dict(detector=dict({resnet[13:]})',
+            '_base_/e_r50.py': resnet,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(try_backbone, 'STOCK_CONFIGS', tmp_path)
+    assert representatives() == ([
+        'mmdet::a/a_r50_a.py', 'mmdet::b/b_x101.py', 'mmdet::d/d_r50.py'
+    ], ['c'])
+
+
+def test_markdown(tmp_path):
+    path = tmp_path / 'new' / 'table.md'
+    trials = [
+        Trial('a.py', Attempt('SCConvResNet', 1_500_000, 1.234, 9.6)),
+        Trial('b.py', FAILED, FAILED),
+        Trial('c.py', FAILED, Attempt())
+    ]
+    write_markdown(str(path), 'SCConvResNet', 128, trials, ['yolox'])
+    text = path.read_text()
+    assert 'Of 3 configs 1 work, 1 fail by the swap, and\n1 fail as' in text
+    assert '| a.py | SCConvResNet | 1.50 | 1.23 | 10 | works |' in text
+    assert f'torch {torch.__version__}' in text and 'yolox.' in text
+
+
+def test_tool(tmp_path):
+    """Its exit code tells of a config that fails by the swap alone."""
+    cfg = Config(
+        dict(model=load_config(RETINANET).model, default_scope='mmdet'))
+    cfg.dump(tmp_path / 'config.py')
+    # a width that the 16 groups of SRU's GroupNorm do not divide
+    cfg.model.backbone.base_channels = 8
+    cfg.model.neck.in_channels = [8, 16, 32, 64]
+    cfg.dump(tmp_path / 'wrong.py')
+    done = subprocess.run(
+        [
+            sys.executable, REPO / 'tools/misc/try_backbone.py', 'config.py',
+            'wrong.py', '--size', '64', '--out', 'out/table.csv',
+            '--log-dir', 'logs'
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith('Failed by the swap: wrong.py')
+    with open(tmp_path / 'out/table.csv') as f:
+        columns, first, second = csv.reader(f)
+    assert tuple(columns) == COLUMNS
+    assert first[-1] == 'works'
+    assert second[-1].startswith('fails by the swap, build: ValueError: ')
+    assert 'Traceback' in (tmp_path / 'logs/wrong.SCConvResNet.log'
+                           ).read_text()
