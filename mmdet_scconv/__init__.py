@@ -8,8 +8,16 @@ from .version import __version__
 
 check_stack()
 
-from . import backbones, datasets, hooks, layers, weights  # noqa: E402
+from . import (  # noqa: E402
+    backbones,
+    classification,
+    datasets,
+    hooks,
+    layers,
+    weights,
+)
 
 __all__ = [
-    '__version__', 'backbones', 'datasets', 'hooks', 'layers', 'weights'
+    '__version__', 'backbones', 'classification', 'datasets', 'hooks',
+    'layers', 'weights'
 ]

@@ -10,16 +10,21 @@ import torch
 from conftest import REPO
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from torch import nn
 
 from mmdet_scconv.analysis.rows import TABLES
 
-# ablations differ from a row in conv2 alone
+# ablations differ from a row in conv2 alone, the scratch baseline from
+# SCConv's in the backbone; classifiers: test_classification
+SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-')
+CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',
+               '_cifar100.py')
 CONFIGS = [
-    pytest.param(
-        str(path.relative_to(REPO)),
-        marks=pytest.mark.slow if 'ablation' in path.parts else ())
-    for path in sorted((REPO / 'configs').rglob('*.py'))
-    if '_base_' not in path.parts
+    pytest.param(path, marks=pytest.mark.slow if path.startswith(SLOW) else ())
+    for path in sorted(
+        str(path.relative_to(REPO))
+        for path in (REPO / 'configs').rglob('*.py')
+        if '_base_' not in path.parts and not path.name.endswith(CLASSIFIERS))
 ]
 SCRIPT = str(REPO / 'tests' / 'run_config.py')
 
@@ -108,3 +113,18 @@ def test_voc_trains_on_small_boxes():
         REPO / 'configs/scconv/faster-rcnn_r50_fpn_1x_voc0712.py')
     for dataset in cfg.train_dataloader.dataset.dataset.datasets:
         assert dataset.filter_cfg == dict(filter_empty_gt=True, min_size=32)
+
+
+def test_from_scratch_nothing_is_frozen_or_loaded():
+    cfg = load('configs/scratch/faster-rcnn_scconv-r50-scratch_fpn_6x_coco.py')
+    backbone = MODELS.build(cfg['model']['backbone'])
+    backbone.train()
+    assert all(p.requires_grad for p in backbone.parameters())
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and all(m.training for m in norms)
+    assert 'Pretrained' not in str(backbone.init_cfg)
+    assert cfg['sync_bn'] == 'torch'
+    assert cfg['train_cfg']['max_epochs'] == 73
+    cfg['model']['backbone']['type'] = 'ResNet'
+    assert cfg == load('configs/scratch/faster-rcnn_r50-scratch_fpn_6x_coco.py'
+                       )

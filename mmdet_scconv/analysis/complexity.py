@@ -27,28 +27,11 @@ from mmengine.analysis import FlopAnalyzer
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from ..classification import ImageClassifier
 from ..layers import SCConv
 from ..layers.common import GlobalMean
 
 COUNTERS = ('macs', 'thop', 'mmengine')
-
-
-class Classifier(nn.Module):
-    """A backbone with the global pooling and fc of an ImageNet classifier.
-
-    Args:
-        backbone (nn.Module): With MMDetection's ``feat_dim`` (ResNet).
-        num_classes (int): Defaults to 1000.
-    """
-
-    def __init__(self, backbone: nn.Module, num_classes: int = 1000) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.mean = GlobalMean()
-        self.fc = nn.Linear(backbone.feat_dim, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.mean(self.backbone(x)[-1]).flatten(1))
 
 
 class TensorMode(nn.Module):
@@ -171,32 +154,30 @@ def without_checkpoint(cfg: dict) -> ConfigDict:
 
 def count_classifier(backbone: dict,
                      shape: tuple[int, int],
-                     mmengine: bool = False) -> Complexity:
-    """Count a backbone with a 1000-class fc, as classification papers and
-    SCConv's detection tables do.
+                     mmengine: bool = False,
+                     num_classes: int = 1000) -> Complexity:
+    """Count a backbone with a fc of (ImageNet's 1000) classes, as
+    classification papers and SCConv's detection tables do.
 
     Raises:
         ValueError: If the backbone does not tell its width, as ResNets do.
     """
     return _count_classifier(
-        json.dumps(backbone, default=str), tuple(shape), mmengine)
+        json.dumps(backbone, default=str), tuple(shape), mmengine, num_classes)
 
 
 @functools.cache  # tables share rows
-def _count_classifier(backbone: str, shape: tuple[int, int],
-                      mmengine: bool) -> Complexity:
-    cfg = json.loads(backbone)
-    net = MODELS.build(without_checkpoint(cfg))
-    if not hasattr(net, 'feat_dim'):
-        raise ValueError(f'backbone type={cfg["type"]!r} has no '
-                         "'feat_dim', a ResNet's width for the fc")
-    return count(Classifier(net), shape, mmengine, device='meta')
+def _count_classifier(backbone: str, shape: tuple[int, int], mmengine: bool,
+                      num_classes: int) -> Complexity:
+    net = ImageClassifier(
+        without_checkpoint(json.loads(backbone)), num_classes)
+    return count(net, shape, mmengine, device='meta')
 
 
 def count_backbone(backbone: dict,
                    shape: tuple[int, int],
                    mmengine: bool = False) -> Complexity:
-    """Count a backbone alone."""
+    """Count a backbone alone, or an ``ImageClassifier``."""
     return count(
         MODELS.build(without_checkpoint(backbone)), shape, mmengine,
         device='meta')

@@ -14,8 +14,8 @@ NOTE = '''\
 Scores in percent, mean and standard deviation over the seeds; (paper) is
 SCConv's, CVPR 2023, trained with an unpublished schedule. Params in millions,
 without GroupNorm's, and FLOPs in G multiply-accumulates, by thop's rule, of
-the backbone with a 1000-class fc at {0}x{1}. s/iter: median time of a training
-iteration, as logged.
+the backbone with a fc (1000 classes in detection) at {0}x{1}. s/iter: median
+time of a training iteration, as logged.
 '''
 
 
@@ -47,7 +47,8 @@ class TableResults:
 
     def count(self, row: Row) -> Complexity | None:
         try:
-            return count_classifier(row.backbone, self.table.shape)
+            return count_classifier(
+                row.backbone, self.table.shape, num_classes=row.num_classes)
         except ValueError:  # no ResNet: no classifier to count with
             return None
 

@@ -1,3 +1,4 @@
+from .cifar import CIFARGhostResNet, CIFARResNet
 from .swap_resnet import SwapResNet
 from .zoo import (
     GhostResNet,
@@ -10,6 +11,7 @@ from .zoo import (
 )
 
 __all__ = [
-    'GhostResNet', 'OctConvResNet', 'SCConvResNeXt', 'SCConvResNet',
-    'SPConvResNet', 'SlimConvResNet', 'SwapResNet', 'TiedConvResNet'
+    'CIFARGhostResNet', 'CIFARResNet', 'GhostResNet', 'OctConvResNet',
+    'SCConvResNeXt', 'SCConvResNet', 'SPConvResNet', 'SlimConvResNet',
+    'SwapResNet', 'TiedConvResNet'
 ]

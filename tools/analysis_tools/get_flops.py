@@ -2,9 +2,9 @@
 """Parameters and FLOPs, by three counters, of configs or of the paper's rows.
 
 Needs neither data nor weights. Without a config: every row of the paper's
-Tables 3, 4 and 5, each with the 1000-class fc that the paper counts with, and
-the difference to the paper's figure. With configs: the backbone with fc, the
-backbone alone, and the whole detector.
+tables, each with the fc that the paper counts with, and the difference to the
+paper's figure. With configs: the backbone with a fc of 1000 classes, the
+backbone alone, and the whole detector; a classifier with its own fc.
 """
 import argparse
 from collections.abc import Iterator
@@ -48,8 +48,8 @@ def parse_args():
         type=int,
         nargs='+',
         metavar=('HEIGHT', 'WIDTH'),
-        help='image size in pixels, one number for a square (default: 224 '
-        f'for ImageNet, {DETECTION_SHAPE[0]} else)')
+        help='image size in pixels, one number for a square (default: '
+        f'{DETECTION_SHAPE[0]} for detection, what is trained on else)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -77,7 +77,8 @@ def paper_rows(names: list[str],
     rows = [(TABLES[name], row) for name in names for row in TABLES[name].rows]
     for table, row in track(rows, description='rows', transient=True):
         size = shape or table.shape
-        count = count_classifier(row.backbone, size, mmengine=True)
+        count = count_classifier(
+            row.backbone, size, mmengine=True, num_classes=row.num_classes)
         cells = [table.title.split(':')[0], row.name, f'{size[0]}x{size[1]}']
         cells += figures(count)
         for paper, ours in ((row.params, count.params_without_group_norm /
@@ -88,8 +89,15 @@ def paper_rows(names: list[str],
         yield [*cells, row.note]
 
 
+def trained_size(cfg: Config) -> tuple[int, int]:
+    """Size of a classifier's training images."""
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    size = next(step.size for step in reversed(pipeline) if 'size' in step)
+    return (size, size) if isinstance(size, int) else size
+
+
 def config_rows(configs: list[str], options: dict | None,
-                shape: tuple[int, int]) -> Iterator[list[str]]:
+                shape: tuple[int, int] | None) -> Iterator[list[str]]:
     for path in configs:
         cfg = Config.fromfile(path)
         if options is not None:
@@ -97,15 +105,21 @@ def config_rows(configs: list[str], options: dict | None,
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
-        scopes = (('backbone + fc', count_classifier, cfg.model.backbone),
-                  ('backbone', count_backbone, cfg.model.backbone),
-                  ('detector', count_detector, cfg.model))
+        if cfg.model.type == 'ImageClassifier':
+            size = shape or trained_size(cfg)
+            scopes = (('classifier', count_backbone, cfg.model),
+                      ('backbone', count_backbone, cfg.model.backbone))
+        else:
+            size = shape or DETECTION_SHAPE
+            scopes = (('backbone + fc', count_classifier, cfg.model.backbone),
+                      ('backbone', count_backbone, cfg.model.backbone),
+                      ('detector', count_detector, cfg.model))
         for scope, counter, part in scopes:
             try:
-                cells = figures(counter(part, shape, mmengine=True))
+                cells = figures(counter(part, size, mmengine=True))
             except ValueError as error:
                 cells = [str(error)]
-            yield [path, scope, f'{shape[0]}x{shape[1]}', *cells]
+            yield [path, scope, f'{size[0]}x{size[1]}', *cells]
 
 
 def main():
@@ -113,9 +127,7 @@ def main():
     columns = ['Params', 'seen', 'MACs', 'thop', 'mmengine']
     if args.configs:
         columns = ['config', 'part', 'input', *columns]
-        rows = list(
-            config_rows(args.configs, args.cfg_options, args.shape
-                        or DETECTION_SHAPE))
+        rows = list(config_rows(args.configs, args.cfg_options, args.shape))
         print_table('Complexity', columns, rows)
     else:
         columns = [

@@ -1,0 +1,25 @@
+# Pre-training on a CPU: the backbone of the demo detector as a classifier of
+# single digits. The detector takes its checkpoint by
+#   --cfg-options model.backbone.init_cfg="{...}"     (see the README)
+_base_ = [
+    '../_base_/datasets/digit_folders.py',
+    '../_base_/schedules/schedule_scratch.py',
+    '../_base_/classification_runtime.py'
+]
+
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(
+        type='ImgDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
+    backbone=dict(
+        type='SCConvResNet', depth=18, norm_eval=False, init_cfg=None),
+    num_classes=10,
+    label_smoothing=0.1)
+
+train_cfg = dict(max_epochs=10)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+auto_scale_lr = dict(base_batch_size=32)
+default_hooks = dict(logger=dict(interval=20))

@@ -1,0 +1,13 @@
+# Without pre-trained weights: MMDetection's schedule from scratch, 73 epochs;
+# BN in the backbone (its GN in neck and head stays), trained, nothing frozen.
+_base_ = [
+    'mmdet::scratch/faster-rcnn_r50-scratch_fpn_gn-all_6x_coco.py',
+    '../_base_/scconv_runtime.py'
+]
+
+model = dict(
+    backbone=dict(
+        norm_cfg=dict(_delete_=True, type='BN', requires_grad=True),
+        norm_eval=False))
+# in training on several GPUs only
+sync_bn = 'torch'

@@ -1,0 +1,3 @@
+_base_ = './faster-rcnn_r50-scratch_fpn_6x_coco.py'
+
+model = dict(backbone=dict(type='SCConvResNet'))

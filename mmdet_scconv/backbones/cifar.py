@@ -1,0 +1,83 @@
+"""ResNets for images of 32x32 pixels (CIFAR), their 3x3 replaced or not."""
+from mmcv.cnn import build_conv_layer
+from mmdet.models.backbones.resnet import BasicBlock
+from mmdet.registry import MODELS
+from torch import nn
+
+from ..layers.common import check
+from .swap_resnet import SwapResNet
+from .zoo import GhostResNet
+
+# blocks of each of the three stages: depth 6n + 2
+SMALL = {6 * n + 2: n for n in (3, 5, 7, 9, 18)}
+
+
+class CIFARResNetMixin:
+    """Stem and depths for CIFAR, put before a :class:`SwapResNet`.
+
+    The stem is one 3x3 convolution without stride or pooling. Depth 20, 32,
+    44, 56 and 110 are the networks of He et al., "Deep Residual Learning",
+    CVPR 2016, Section 4.2: three stages of BasicBlocks, 16, 32 and 64 wide
+    (their shortcuts 1x1 convolutions). Other depths are ImageNet's. The last
+    stage alone is given out, unless ``out_indices`` says otherwise.
+
+    Args:
+        depth (int): 20, 32, 44, 56, 110; 18, 34, 50, 101, 152.
+        **kwargs: Of the backbone, but for ``deep_stem``.
+
+    Raises:
+        ValueError: For ``deep_stem=True``.
+    """
+
+    arch_settings = {
+        **SwapResNet.arch_settings,
+        **{depth: (BasicBlock, (n, ) * 3) for depth, n in SMALL.items()}
+    }
+
+    def __init__(self, depth: int, **kwargs) -> None:
+        options = dict(out_indices=(3, ))
+        if depth in SMALL:
+            options = dict(
+                base_channels=16,
+                num_stages=3,
+                strides=(1, 2, 2),
+                dilations=(1, 1, 1),
+                out_indices=(2, ))
+        super().__init__(depth, **{**options, **kwargs})
+
+    def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
+        check(not self.deep_stem, 'deep_stem', self.deep_stem,
+              "CIFAR's stem is one convolution")
+        super()._make_stem_layer(in_channels, stem_channels)
+        self.conv1 = build_conv_layer(
+            self.conv_cfg,
+            in_channels,
+            stem_channels,
+            kernel_size=3,
+            padding=1,
+            bias=False)
+        self.maxpool = nn.Identity()
+
+
+@MODELS.register_module()
+class CIFARResNet(CIFARResNetMixin, SwapResNet):
+    """ResNet for CIFAR with any convolution as conv2, e.g.
+    ``conv2_cfg=dict(type='SCConv')``; the dense one by default.
+
+    See :class:`CIFARResNetMixin` and :class:`SwapResNet`.
+
+    Shape: (N, 3, 32, 32) -> ((N, 64, 8, 8), ) for depth 6n + 2,
+    ((N, 2048, 4, 4), ) for depth 50 and more.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 conv2_cfg: dict | None = None,
+                 **kwargs) -> None:
+        super().__init__(
+            depth, conv2_cfg=conv2_cfg or dict(type='Conv2d'), **kwargs)
+
+
+@MODELS.register_module()
+class CIFARGhostResNet(CIFARResNetMixin, GhostResNet):
+    """:class:`GhostResNet` for CIFAR; see :class:`CIFARResNetMixin`."""

@@ -1,0 +1,111 @@
+"""Every classifier's config builds; one of each data set trains."""
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from cifar_files import write_cifar
+from conftest import REPO
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmdet_scconv.analysis.rows import TABLES
+from mmdet_scconv.classification import make_digit_folders
+
+DEMO = 'configs/demo/scconv-r18_10e_digits-classification.py'
+CASES = [(table.config.format(slug=row.slug), row, table)
+         for name, table in TABLES.items() for row in table.rows
+         if name in ('units', 'cifar10', 'cifar100', 'imagenet')]
+
+
+def load(path):
+    return Config.fromfile(REPO / path)
+
+
+def name_of(value):
+    return value if isinstance(value, str) else ''
+
+
+@pytest.mark.parametrize('path,row,table', CASES, ids=name_of)
+def test_config_is_its_row(path, row, table):
+    """Its backbone, in training mode throughout; an output for each class."""
+    cfg = load(path).model
+    assert {
+        key: cfg.backbone.get(key)
+        for key in ('type', 'depth', 'conv2_cfg')
+    } == {'conv2_cfg': None, **row.backbone}
+    with torch.device('meta'):
+        model = MODELS.build(cfg)
+        out = model.eval()(torch.rand(2, 3, *table.shape))
+    assert out.shape == (2, dict(
+        imagenet=1000, cifar10=10, cifar100=100)[path.split('_')[-1][:-3]])
+    model.train()
+    assert all(m.training for m in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize('folder,end', [
+    ('imagenet', '_imagenet.py'),
+    ('cifar', '_cifar10.py'),
+    ('cifar', '_cifar100.py'),
+])
+def test_configs_differ_in_the_backbone_alone(folder, end):
+    paths = list((REPO / 'configs' / folder).glob(f'*{end}'))
+    rows = {path for path, _, _ in CASES}
+    assert {str(path.relative_to(REPO)) for path in paths} == {
+        path for path in rows if path.endswith(end)
+    }
+    cfgs = [Config.fromfile(path).to_dict() for path in paths]
+    for cfg in cfgs:
+        cfg['model'].pop('backbone')
+        assert cfg == cfgs[0]
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """``data/`` with a few images of each data set, in its true layout."""
+    data = tmp_path_factory.mktemp('home') / 'data'
+    write_cifar(data / 'cifar')
+    make_digit_folders(str(data / 'digit_folders'))
+    image = np.random.default_rng(0).integers(
+        0, 255, (40, 60, 3), dtype=np.uint8)
+    content = cv2.imencode('.jpg', image)[1].tobytes()
+    for split in ('train', 'val'):
+        for i in range(1000):
+            folder = data / 'imagenet' / split / f'n{i:08d}'
+            folder.mkdir(parents=True)
+            (folder / f'{split}_{i}.JPEG').write_bytes(content)
+    return data
+
+
+@pytest.mark.parametrize('path', [
+    DEMO,
+    'configs/cifar/scconv-r56_200e_cifar10.py',
+    'configs/imagenet/scconv-r50_100e_imagenet.py',
+    *(pytest.param(path, marks=pytest.mark.slow)
+      for path, _, _ in dict.fromkeys(CASES)),
+])
+def test_config_runs(path, data, tmp_path, monkeypatch):
+    """Two training steps, validation and test, on four images."""
+    shutil.copytree(data, tmp_path / 'data')
+    monkeypatch.chdir(tmp_path)
+    cfg = load(path)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[name].num_workers = 0
+        cfg[name].persistent_workers = False
+        cfg[name].batch_size = 2
+        cfg[name].dataset.indices = 4
+    cfg.train_cfg.max_epochs = 1
+    cfg.train_cfg.val_interval = 1
+    cfg.work_dir = 'work_dir'
+    cfg.log_level = 'WARNING'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    losses = runner.message_hub.get_scalar('train/loss')._log_history
+    assert len(losses) == 2 and all(0 < loss < 1e3 for loss in losses)
+    metrics = runner.test()
+    assert 0 <= metrics['accuracy/top1'] <= 1
+    assert ('accuracy/top5' in metrics) == (path != DEMO)
+    assert (tmp_path / 'work_dir/epoch_1.pth').is_file()
