@@ -207,11 +207,13 @@ def test_image_demo(tool, checkpoint):
     images = tool.folder / 'images'
     shutil.copytree(tool.folder / 'data/digits/JPEGImages', images)
     (images / 'damaged.jpg').write_bytes(b'not an image')
+    (images / 'empty.jpg').write_bytes(b'')
     (images / 'notes.txt').write_text('not an image either')
     code, output = tool('image_demo.py', images, CONFIG, checkpoint,
                         '--out-dir', 'out', '--score-thr', '0.01', check=False)
-    # the damaged one is named, the others are done
-    assert code == 1 and 'damaged.jpg' in output.split('Not read:')[1]
+    # the damaged ones are named, the others are done
+    unread = output.split('Not read:')[1]
+    assert code == 1 and 'damaged.jpg' in unread and 'empty.jpg' in unread
     results = json.loads((tool.folder / 'out/predictions.json').read_text())
     assert len(results) == 10
     assert len(list((tool.folder / 'out/vis').glob('*.jpg'))) == 10

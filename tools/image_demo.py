@@ -6,6 +6,7 @@ import os
 import os.path as osp
 import sys
 
+import cv2
 from mmdet.apis import DetInferencer
 from mmengine.utils import scandir
 from rich.progress import track
@@ -75,7 +76,7 @@ def main():
             found, = inferencer(
                 image, out_dir=args.out_dir,
                 pred_score_thr=args.score_thr)['predictions']
-        except (OSError, AssertionError, ValueError) as error:
+        except (OSError, AssertionError, ValueError, cv2.error) as error:
             unreadable.append(f'{image}: {error}')
             continue
         results.append(

@@ -2,3 +2,5 @@
 _base_ = [
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', './scconv_runtime.py'
 ]
+
+default_hooks = dict(num_classes=dict(type='NumClassCheckHook'))

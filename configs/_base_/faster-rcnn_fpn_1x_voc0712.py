@@ -42,3 +42,5 @@ val_evaluator = [
     dict(type='VOCMetric', metric='mAP', eval_mode='11points')
 ]
 test_evaluator = val_evaluator
+
+default_hooks = dict(num_classes=dict(type='NumClassCheckHook'))

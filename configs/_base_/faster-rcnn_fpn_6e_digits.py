@@ -24,4 +24,6 @@ train_cfg = dict(max_epochs=6, val_interval=6)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(
-    logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2))
+    logger=dict(interval=25),
+    checkpoint=dict(max_keep_ckpts=2),
+    num_classes=dict(type='NumClassCheckHook'))

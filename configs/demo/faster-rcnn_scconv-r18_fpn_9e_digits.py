@@ -16,4 +16,6 @@ custom_hooks = [
     dict(type='ChannelsLastHook')  # faster on CPUs
 ]
 default_hooks = dict(
-    logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=2))
+    logger=dict(interval=25),
+    checkpoint=dict(max_keep_ckpts=2),
+    num_classes=dict(type='NumClassCheckHook'))

@@ -3,7 +3,7 @@
 #   data_root/images/FILE_NAME
 data_root = 'data/my_coco/'
 dataset = dict(
-    type='CocoDataset',
+    type='CheckedCocoDataset',
     metainfo=dict(classes=('object', )),
     data_root=data_root,
     data_prefix=dict(img='images/'))
@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     # boxes without area, which hand-made annotations have, give NaN losses
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
+    dict(type='ClipAndFilterBoxes', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs')

@@ -5,7 +5,7 @@ _base_ = './coco_format.py'
 
 data_root = 'data/my_voc/'
 dataset = dict(
-    type='XMLDataset',
+    type='CheckedXMLDataset',
     data_root=data_root,
     data_prefix=dict(_delete_=True, sub_data_root=''))
 

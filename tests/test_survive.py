@@ -1,0 +1,157 @@
+"""Trainings that are killed, or spread over processes, as a user runs them.
+
+Minutes long. The figures: ``pytest -m slow -s tests/test_survive.py``.
+"""
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+from conftest import REPO
+
+CONFIG = str(REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py')
+KILLS = 20
+EPOCHS = 30
+ITERATIONS = 4  # an epoch: 8 images, 2 at a time
+
+pytestmark = pytest.mark.slow
+
+
+def options(epochs, **changes):
+    settings = {
+        'train_cfg.max_epochs': epochs,
+        'train_cfg.val_interval': epochs,
+        'train_dataloader.batch_size': 2,
+        'default_hooks.logger.interval': 1,
+        'randomness.seed': 0,
+        'randomness.deterministic': True,
+        **{
+            f'{loader}_dataloader.{key}': value
+            for loader in ('train', 'val')
+            for key, value in dict(
+                num_workers=0, persistent_workers=False).items()
+        },
+        **changes
+    }
+    return ['--cfg-options', *(f'{k}={v}' for k, v in settings.items())]
+
+
+@dataclass
+class Training:
+    """A process of a tool, in a folder with the data in it."""
+
+    process: subprocess.Popen
+    log: object
+
+    def text(self):
+        return self.log.read_text()
+
+    def wait_for(self, found, seconds=300):
+        """Until ``found()`` or the end; returns what it returned."""
+        deadline = time.monotonic() + seconds
+        while not (result := found()) and self.process.poll() is None:
+            assert time.monotonic() < deadline, self.text()[-3000:]
+            time.sleep(0.001)
+        return result
+
+    def finish(self, seconds=600):
+        return self.process.wait(seconds)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path, data_home):
+    (tmp_path / 'data').symlink_to(data_home / 'data')
+    started = []
+
+    def run(*args, **variables):
+        tool = str(REPO / 'tools' / args[0])
+        python = [sys.executable] if tool.endswith('.py') else []
+        log = tmp_path / f'{len(started)}.log'
+        with open(log, 'w') as out:
+            process = subprocess.Popen(
+                [*python, tool, *map(str, args[1:])],
+                cwd=tmp_path,
+                env=dict(
+                    os.environ,
+                    PYTHON=sys.executable,
+                    OMP_NUM_THREADS='1',
+                    CUDA_VISIBLE_DEVICES='',
+                    **variables),
+                stdout=out,
+                stderr=subprocess.STDOUT)
+        started.append(process)
+        return Training(process, log)
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+
+
+def parts(folder):
+    return list(folder.glob('*.pth.part'))
+
+
+def assert_same(a, b, path=''):
+    """Bit by bit."""
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f'{path}.{key}')
+    elif isinstance(a, list):
+        assert len(a) == len(b), path
+        for i, pair in enumerate(zip(a, b)):
+            assert_same(*pair, f'{path}[{i}]')
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def test_killed_at_random_moments(start, tmp_path):
+    """Every other kill comes while a checkpoint is written."""
+    rng = random.Random(0)  # noqa: S311
+    begin = time.monotonic()
+    whole = start('train.py', CONFIG, '--work-dir', 'whole', *options(EPOCHS))
+    assert whole.wait_for(lambda: 'Epoch(train)' in whole.text())
+    start_up = time.monotonic() - begin
+    assert whole.finish() == 0, whole.text()[-3000:]
+    epoch = (time.monotonic() - begin - start_up) / EPOCHS
+
+    killed = tmp_path / 'killed'
+    while_saving = resumed = 0
+    for i in range(KILLS):
+        run = start('train.py', CONFIG, '--work-dir', 'killed', '--resume',
+                    *options(EPOCHS))
+        if i % 2:
+            assert run.wait_for(lambda: parts(killed)), run.text()[-3000:]
+            time.sleep(rng.uniform(0, 0.05))
+        else:
+            time.sleep(rng.uniform(0.5 * start_up, start_up + 3 * epoch))
+        assert run.process.poll() is None, run.text()[-3000:]
+        run.kill()
+        while_saving += bool(parts(killed))
+        resumed += 'resumed epoch' in run.text()
+    last = start('train.py', CONFIG, '--work-dir', 'killed', '--resume',
+                 *options(EPOCHS))
+    assert last.finish() == 0, last.text()[-3000:]
+    print(f'\n{KILLS} kills, {while_saving} of them with a checkpoint half '
+          f'written; {resumed} of the killed runs had been resumed')
+    assert while_saving >= KILLS // 4
+    expected, actual = (
+        torch.load(tmp_path / folder / f'epoch_{EPOCHS}.pth',
+                   weights_only=False)  # noqa: S614 (written above)
+        for folder in ('whole', 'killed'))
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(expected[key], actual[key], key)
+    assert not parts(killed)
