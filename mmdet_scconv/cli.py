@@ -1,14 +1,16 @@
-"""What the command lines of train.py and test.py have in common."""
+"""What the command lines have in common."""
 import argparse
 import copy
 import os
 import os.path as osp
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils import scandir
 
 from .stack import check_cuda_operators
 from .weights.resume import check_resumable, find_resumable
@@ -17,6 +19,9 @@ from .weights.safe_load import CheckpointError, load_as_data, refuse_code
 # What a training should not be without, by name in default_hooks.
 TRAINING_HOOKS = dict(
     check_loss='CheckLossHook', epoch_seed='EpochSeedHook')
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif',
+                  '.tiff', '.webp')
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,3 +177,25 @@ def tta_settings(test_pipeline: list) -> dict:
                 nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
         tta_pipeline=transforms +
         [dict(type='TestTimeAug', transforms=[flips, [pack]])])
+
+
+def find_images(inputs: Sequence[str]) -> list[str]:
+    """All images among files and folders (not their subfolders).
+
+    Raises:
+        FileNotFoundError: If one of them does not exist, or a folder has no
+            images.
+    """
+    images = []
+    for path in inputs:
+        if osp.isdir(path):
+            names = sorted(
+                scandir(path, suffix=IMAGE_SUFFIXES, case_sensitive=False))
+            if not names:
+                raise FileNotFoundError(f'no images in the folder {path}')
+            images += [osp.join(path, name) for name in names]
+        elif osp.isfile(path):
+            images.append(path)
+        else:
+            raise FileNotFoundError(f'no such file or folder: {path}')
+    return images

@@ -8,14 +8,10 @@ import sys
 
 import cv2
 from mmdet.apis import DetInferencer
-from mmengine.utils import scandir
 from rich.progress import track
 
-from mmdet_scconv.cli import check_checkpoint
+from mmdet_scconv.cli import check_checkpoint, find_images
 from mmdet_scconv.weights.safe_load import refuse_code
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff',
-            '.webp')
 
 
 def parse_args():
@@ -41,26 +37,12 @@ def parse_args():
     return parser.parse_args()
 
 
-def find_images(inputs):
-    """All images among files and folders (not their subfolders)."""
-    images = []
-    for path in inputs:
-        if osp.isdir(path):
-            names = sorted(
-                scandir(path, suffix=SUFFIXES, case_sensitive=False))
-            if not names:
-                raise SystemExit(f'image_demo: no images in the folder {path}')
-            images += [osp.join(path, name) for name in names]
-        elif osp.isfile(path):
-            images.append(path)
-        else:
-            raise SystemExit(f'image_demo: no such file or folder: {path}')
-    return images
-
-
 def main():
     args = parse_args()
-    images = find_images(args.inputs)
+    try:
+        images = find_images(args.inputs)
+    except FileNotFoundError as error:
+        raise SystemExit(f'image_demo: {error}') from None
     for path in (args.config, args.checkpoint):
         if not osp.isfile(path):
             raise SystemExit(f'image_demo: no such file: {path}')

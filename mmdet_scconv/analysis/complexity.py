@@ -18,6 +18,7 @@ None of them tells the run time.
 import functools
 import json
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +74,13 @@ class Complexity:
         return self.params - self.group_norm_params
 
 
+def use_reference_form(model: nn.Module) -> None:
+    """Let SCConv layers call their submodules, whose hooks then fire."""
+    for module in model.modules():
+        if isinstance(module, SCConv):
+            module.implementation = 'reference'
+
+
 def module_ops(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
     """Operations of one call of one module by the first two counters."""
     if isinstance(module, nn.Conv2d):
@@ -108,9 +116,7 @@ def count(model: nn.Module,
         Complexity: The counts; operations as MACs.
     """
     model.eval()  # not chained: mmdet's ResNet returns None
-    for module in model.modules():
-        if isinstance(module, SCConv):  # its fused form calls no submodules
-            module.implementation = 'reference'
+    use_reference_form(model)
     x = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
     by_mmengine = None
     if mmengine:
@@ -193,3 +199,28 @@ def count_detector(model: dict,
     """
     return count(
         TensorMode(MODELS.build(without_checkpoint(model))), shape, mmengine)
+
+
+def is_classifier(model: dict) -> bool:
+    """Whether a model's config is of an image classifier of this package."""
+    return model['type'] == 'ImageClassifier'
+
+
+def count_parts(model: dict,
+                shape: tuple[int, int],
+                mmengine: bool = False
+                ) -> Iterator[tuple[str, Complexity | ValueError]]:
+    """Count the parts of a config's model: the whole, its backbone, and, of a
+    detector, the backbone with fc; each with its name, or why it cannot be
+    counted."""
+    if is_classifier(model):
+        parts = [('classifier', count_backbone, model)]
+    else:
+        parts = [('backbone + fc', count_classifier, model['backbone']),
+                 ('detector', count_detector, model)]
+    parts.insert(1, ('backbone', count_backbone, model['backbone']))
+    for name, counter, part in parts:
+        try:
+            yield name, counter(part, shape, mmengine=mmengine)
+        except ValueError as error:
+            yield name, error

@@ -123,13 +123,21 @@ class SRU(nn.Module):
                                self.gate_logit_threshold)
         return tuple(half.to(x.dtype) for half in halves)
 
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        logits = self.gate_logits(wide)
+    def separate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The informative part W1 * x and the non-informative part W2 * x.
+
+        Args:
+            x (Tensor): (N, C, H, W), float32 or float64.
+        """
+        logits = self.gate_logits(x)
         informative = logits > self.gate_logit_threshold
         weights = torch.sigmoid(logits)
-        x1 = torch.where(informative, 1, weights) * wide
-        x2 = torch.where(informative, 0, weights) * wide
+        return (torch.where(informative, 1, weights) * x,
+                torch.where(informative, 0, weights) * x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x1, x2 = self.separate(x.to(torch.promote_types(x.dtype,
+                                                        torch.float32)))
         x11, x12 = x1.chunk(2, dim=1)
         x21, x22 = x2.chunk(2, dim=1)
         return torch.cat([x11 + x22, x12 + x21], dim=1).to(x.dtype)

@@ -10,10 +10,10 @@ import os.path as osp
 import numpy as np
 from mmdet.registry import DATASETS, VISUALIZERS
 from mmdet.structures.bbox import BaseBoxes
-from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
+from mmengine.config import DictAction
 from rich.progress import track
+
+from mmdet_scconv.analysis.models import read_config
 
 
 def parse_args():
@@ -46,12 +46,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    cfg = read_config(args.config, args.cfg_options)
     try:
         dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     except FileNotFoundError as error:

@@ -10,17 +10,16 @@ import argparse
 from collections.abc import Iterator
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from rich.progress import track
 
 from mmdet_scconv.analysis.complexity import (
     COUNTERS,
     Complexity,
-    count_backbone,
     count_classifier,
-    count_detector,
+    count_parts,
+    is_classifier,
 )
+from mmdet_scconv.analysis.models import read_config
 from mmdet_scconv.analysis.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
 from mmdet_scconv.analysis.tables import print_table, write_csv
 
@@ -99,27 +98,13 @@ def trained_size(cfg: Config) -> tuple[int, int]:
 def config_rows(configs: list[str], options: dict | None,
                 shape: tuple[int, int] | None) -> Iterator[list[str]]:
     for path in configs:
-        cfg = Config.fromfile(path)
-        if options is not None:
-            cfg.merge_from_dict(options)
-        if cfg.get('custom_imports'):
-            import_modules_from_strings(**cfg.custom_imports)
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
-        if cfg.model.type == 'ImageClassifier':
-            size = shape or trained_size(cfg)
-            scopes = (('classifier', count_backbone, cfg.model),
-                      ('backbone', count_backbone, cfg.model.backbone))
-        else:
-            size = shape or DETECTION_SHAPE
-            scopes = (('backbone + fc', count_classifier, cfg.model.backbone),
-                      ('backbone', count_backbone, cfg.model.backbone),
-                      ('detector', count_detector, cfg.model))
-        for scope, counter, part in scopes:
-            try:
-                cells = figures(counter(part, size, mmengine=True))
-            except ValueError as error:
-                cells = [str(error)]
-            yield [path, scope, f'{size[0]}x{size[1]}', *cells]
+        cfg = read_config(path, options)
+        size = shape or (trained_size(cfg) if is_classifier(cfg.model) else
+                         DETECTION_SHAPE)
+        for part, count in count_parts(cfg.model, size, mmengine=True):
+            cells = [str(count)] if isinstance(count, ValueError) else figures(
+                count)
+            yield [path, part, f'{size[0]}x{size[1]}', *cells]
 
 
 def main():
