@@ -43,7 +43,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmdet_scconv', 'mmdet_scconv.*']),
-    package_data={'mmdet_scconv.layers': ['csrc/*.cpp']},
+    package_data={
+        'mmdet_scconv.layers': ['csrc/*.cpp'],
+        'mmdet_scconv.analysis': ['report.html'],
+    },
     cmdclass=dict(build_py=BuildWithMim),
     # The MM stack is not a hard requirement: its packages have two sets of
     # names (OpenMMLab's and onedl's), and pip must not replace a working one.
