@@ -58,7 +58,7 @@ def run(args):
     if not paper and not own:
         raise ValueError(f'the paper has no {metric} for {args.table}: name '
                          '--results')
-    costs = 'parameters and FLOPs of the backbone with a 1000-class fc'
+    costs = 'parameters and FLOPs of the backbone with fc'
     if table:
         costs += f' at {table.shape[0]}x{table.shape[1]}'
     costs += ", the paper's own" if args.paper_costs else \
