@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Test (and evaluate) a detector."""
+"""Test (and evaluate) a detector or a classifier."""
 import argparse
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook

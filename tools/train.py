@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a detector."""
+"""Train a detector or a classifier."""
 import argparse
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo

@@ -1,6 +1,8 @@
 # Pre-training on a CPU: the backbone of the demo detector as a classifier of
-# single digits. The detector takes its checkpoint by
-#   --cfg-options model.backbone.init_cfg="{...}"     (see the README)
+# single digits. The detector's config takes its checkpoint by
+#   model = dict(backbone=dict(init_cfg=dict(
+#       _delete_=True, type='Pretrained', checkpoint=FILE,
+#       prefix='backbone.')))
 _base_ = [
     '../_base_/datasets/digit_folders.py',
     '../_base_/schedules/schedule_scratch.py',
@@ -21,5 +23,5 @@ model = dict(
 
 train_cfg = dict(max_epochs=10)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-auto_scale_lr = dict(base_batch_size=32)
-default_hooks = dict(logger=dict(interval=20))
+auto_scale_lr = dict(base_batch_size=16)
+default_hooks = dict(logger=dict(interval=40))

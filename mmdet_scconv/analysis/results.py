@@ -88,7 +88,7 @@ class TableResults:
                     line.append(row.scores[i] if len(row.scores) > i else '-')
             seconds = self.seconds(row)
             lines.append([
-                *line, *(f'{size:.2f}' for size in self.size(row)),
+                *line, *(f'{size:.4g}' for size in self.size(row)),
                 f'{statistics.median(seconds):.3f}' if seconds else '-'
             ])
         return columns, lines

@@ -14,7 +14,7 @@ import numpy as np
 from ..datasets.digits import CLASSES, split_samples
 
 
-def make_digit_folders(root: str, size: int = 32,
+def make_digit_folders(root: str, size: int = 64,
                        seed: int = 0) -> dict[str, int]:
     """Write scikit-learn's digits, white on black, to ``root``.
 
@@ -23,7 +23,7 @@ def make_digit_folders(root: str, size: int = 32,
 
     Args:
         root (str): A folder that does not exist yet.
-        size (int): Side of an image in pixels, at least 8. Defaults to 32.
+        size (int): Side of an image in pixels, at least 8. Defaults to 64.
         seed (int): Of the split, at least 0. Defaults to 0.
 
     Returns:

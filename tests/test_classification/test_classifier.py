@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from mmdet import registry
 from mmengine import registry as root_registry
+from mmengine.runner import save_checkpoint
 from mmengine.structures import BaseDataElement
 
 import mmdet_scconv.classification as classification
@@ -81,6 +82,27 @@ def test_backbone_that_needs_its_width_named():
     model = ImageClassifier(
         dict(type='mmdet.CSPDarknet', widen_factor=0.125), 5, in_channels=128)
     assert model.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 5)
+
+
+@pytest.mark.parametrize('num_stages', [4, 3])
+def test_a_detectors_backbone_takes_the_checkpoint(tmp_path, num_stages):
+    """One with fewer stages, too."""
+    model = ImageClassifier(BACKBONE, 5)
+    path = str(tmp_path / 'classifier.pth')
+    save_checkpoint(dict(state_dict=model.state_dict()), path)
+    backbone = registry.MODELS.build(
+        dict(
+            BACKBONE,
+            num_stages=num_stages,
+            strides=(1, 2, 2, 2)[:num_stages],
+            dilations=(1, ) * num_stages,
+            out_indices=(0, num_stages - 1),
+            init_cfg=dict(
+                type='Pretrained', checkpoint=path, prefix='backbone.')))
+    backbone.init_weights()
+    trained = model.backbone.state_dict()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, trained[key]), key
 
 
 @pytest.mark.parametrize('kind,name', [

@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
+from conftest import REPO
 
 from mmdet_scconv.classification import ImageFolder, make_digit_folders
 from mmdet_scconv.datasets.digits import CLASSES, split_samples
@@ -41,3 +45,14 @@ def test_invalid_options(tmp_path, options, message):
 def test_an_existing_folder_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match='delete it'):
         make_digit_folders(str(tmp_path))
+
+
+def test_command_line(tmp_path):
+    script = REPO / 'tools/dataset_converters/make_digit_folders.py'
+    done = subprocess.run([sys.executable, script, 'new', '--size', '16'],
+                          cwd=tmp_path,
+                          capture_output=True,
+                          text=True)
+    assert 'new: 1352 training and 445 validation images' in done.stdout
+    image = next((tmp_path / 'new/val/nine').glob('*.png'))
+    assert cv2.imread(str(image)).shape == (16, 16, 3)

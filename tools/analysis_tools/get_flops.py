@@ -83,7 +83,7 @@ def paper_rows(names: list[str],
         for paper, ours in ((row.params, count.params_without_group_norm /
                              1e6), (row.flops, count.thop / 1e9)):
             cells += ['-', '-'] if paper is None else [
-                f'{paper:.2f}', f'{100 * (ours / paper - 1):+.2f}%'
+                f'{paper:g}', f'{100 * (ours / paper - 1):+.2f}%'
             ]
         yield [*cells, row.note]
 

@@ -12,7 +12,7 @@ def parse_args():
     parser.add_argument(
         'root', nargs='?', default='data/digit_folders', help='folder to make')
     parser.add_argument(
-        '--size', type=int, default=32, help='side of an image in pixels')
+        '--size', type=int, default=64, help='side of an image in pixels')
     parser.add_argument(
         '--seed', type=int, default=0, help='random seed of the split')
     return parser.parse_args()

@@ -7,20 +7,19 @@ dataset = dict(
         classes=('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
                  'eight', 'nine')))
 
-# no flip: a mirrored digit is another sign
+# shifts alone: a mirrored digit is another sign, half a digit none
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', size=32, area=(0.6, 1.)),
-    dict(type='RandomPadCrop', size=32, padding=4),
+    dict(type='RandomPadCrop', size=64, padding=6),
     dict(type='PackClsInputs')
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(32, 32)),
+    dict(type='Resize', scale=(64, 64)),
     dict(type='PackClsInputs')
 ]
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
