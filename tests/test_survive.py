@@ -2,6 +2,7 @@
 
 Minutes long. The figures: ``pytest -m slow -s tests/test_survive.py``.
 """
+import json
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,3 +157,76 @@ def test_killed_at_random_moments(start, tmp_path):
     for key in ('state_dict', 'optimizer', 'param_schedulers'):
         assert_same(expected[key], actual[key], key)
     assert not parts(killed)
+
+
+PLAIN = f"""
+_base_ = {CONFIG!r}
+custom_imports = dict(imports=['mmdet_scconv', 'loss_log'])
+custom_hooks = [dict(type='LossLog')]
+everything = dict(sampler=dict(num=100000, pos_fraction=1.))
+model = dict(
+    # BatchNorm sees the images of its own process alone
+    backbone=dict(norm_cfg=dict(type='GN', num_groups=8)),
+    # and so does the random choice of boxes
+    train_cfg=dict(rpn=everything, rcnn=everything))
+# Adam would hide gradients that are too large by a factor
+optim_wrapper = dict(
+    _delete_=True, optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+param_scheduler = None
+"""
+
+
+def test_two_processes_train_as_one(start, tmp_path):
+    """With the same global batch, 4 images; a doubled learning rate, as
+    summed instead of averaged gradients would be, does not."""
+    (tmp_path / 'plain.py').write_text(PLAIN)
+
+    def losses(work_dir, *args, batch_size=4, lr=0.01, **variables):
+        run = start(
+            *args, '--work-dir', work_dir, *options(
+                10, **{
+                    'train_dataloader.batch_size': batch_size,
+                    'optim_wrapper.optimizer.lr': lr
+                }), PYTHONPATH=os.pathsep.join(
+                    [str(REPO), str(REPO / 'tests')]), **variables)
+        assert run.finish() == 0, run.text()[-3000:]
+        return torch.tensor(
+            json.loads((tmp_path / work_dir / 'losses.json').read_text()))
+
+    one = losses('one', 'train.py', 'plain.py')
+    two = losses('two', 'dist_train.sh', 'plain.py', 2, batch_size=2,
+                 PORT='29621')
+    doubled = losses('doubled', 'train.py', 'plain.py', lr=0.02)
+    off, control = (((other - one).abs() / one) for other in (two, doubled))
+    print(f'\nloss of one process {one[0]:.4f} ... {one[-1]:.4f}, of two '
+          f'{two[0]:.4f} ... {two[-1]:.4f}; largest relative difference of '
+          f'{len(one)} iterations {off.max():.2g}, mean {off.mean():.2g}; '
+          f'doubled learning rate: {control.max():.2g}, '
+          f'{control.mean():.2g}')
+    assert one[-1] < 0.8 * one[0]
+    assert off.max() < 0.05
+    assert control.max() > 0.1
+
+
+def test_a_lost_worker_ends_the_run(start):
+    run = start('dist_train.sh', CONFIG, 2, '--work-dir', 'run',
+                *options(100), PORT='29622')
+    assert run.wait_for(lambda: 'Epoch(train)' in run.text())
+    workers = [
+        int(path.parent.name) for path in Path('/proc').glob('[0-9]*/environ')
+        if parent_of(path.parent) == run.process.pid
+        and b'\0LOCAL_RANK=1\0' in path.read_bytes()
+    ]
+    begin = time.monotonic()
+    os.kill(*workers, signal.SIGKILL)
+    assert run.finish(60) != 0
+    print(f'\nended {time.monotonic() - begin:.1f} s after the kill')
+    assert 'Signal 9 (SIGKILL) received by PID' in run.text()
+
+
+def parent_of(process):
+    """The process whose folder in /proc this is may have ended."""
+    try:
+        return int((process / 'stat').read_text().rsplit(')')[-1].split()[1])
+    except OSError:
+        return None
