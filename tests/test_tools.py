@@ -8,7 +8,9 @@ import sys
 import time
 
 import pytest
+import torch
 from conftest import REPO
+from mmengine.fileio import load
 
 from mmdet_scconv.datasets.digits import CLASSES
 
@@ -81,6 +83,18 @@ def test_test(tool, checkpoint):
     assert (tool.folder / 'results.pkl').is_file()
     shown = list(tool.folder.glob('out dir/*/shown/*.jpg'))
     assert len(shown) == 2
+
+
+def test_deployed_gives_the_same(tool, checkpoint):
+    results = []
+    for name, option in (('plain.pkl', []), ('deployed.pkl', ['--deploy'])):
+        tool('test.py', CONFIG, checkpoint, '--out', name, *option, *SMALL)
+        results.append(load(tool.folder / name))
+    for plain, deployed in zip(*results, strict=True):
+        a, b = (r['pred_instances'] for r in (plain, deployed))
+        assert len(a['scores']) > 0
+        torch.testing.assert_close(a['bboxes'], b['bboxes'], rtol=0, atol=0.1)
+        torch.testing.assert_close(a['scores'], b['scores'], rtol=0, atol=1e-3)
 
 
 def test_test_time_augmentation(tool, checkpoint):
@@ -203,14 +217,29 @@ def test_auto_scale_lr_needs_a_base(tool):
     assert 'has no auto_scale_lr.base_batch_size' in output
 
 
-def test_image_demo(tool, checkpoint):
+def test_benchmark(tool):
+    config = REPO / 'configs/digits/faster-rcnn_scconv-r50_fpn_6e_digits.py'
+    _, output = tool('analysis_tools/benchmark.py', config, f'{config}:deploy',
+                     '--shape', 64, 96, '--rounds', 2, '--load', 1, '--out',
+                     'out/speed')
+    assert f'{config.stem} (deploy)' in output
+    folder = tool.folder / 'out'
+    header, *rows = (folder / 'speed.csv').read_text().splitlines()
+    assert header.startswith('case,system,median s,ratio')
+    assert len(rows) == 2 and all('1 busy processes' in row for row in rows)
+    assert (folder / 'speed.png').is_file()
+
+
+@pytest.mark.parametrize('options', [[], ['--deploy']])
+def test_image_demo(tool, checkpoint, options):
     images = tool.folder / 'images'
     shutil.copytree(tool.folder / 'data/digits/JPEGImages', images)
     (images / 'damaged.jpg').write_bytes(b'not an image')
     (images / 'empty.jpg').write_bytes(b'')
     (images / 'notes.txt').write_text('not an image either')
     code, output = tool('image_demo.py', images, CONFIG, checkpoint,
-                        '--out-dir', 'out', '--score-thr', '0.01', check=False)
+                        '--out-dir', 'out', '--score-thr', '0.01', *options,
+                        check=False)
     # the damaged ones are named, the others are done
     unread = output.split('Not read:')[1]
     assert code == 1 and 'damaged.jpg' in unread and 'empty.jpg' in unread

@@ -10,6 +10,7 @@ import cv2
 from mmdet.apis import DetInferencer
 from rich.progress import track
 
+from mmdet_scconv.backbones.deploy import deploy_backbone
 from mmdet_scconv.cli import check_checkpoint, find_images
 from mmdet_scconv.weights.safe_load import refuse_code
 
@@ -34,6 +35,11 @@ def parse_args():
         default=0.3,
         help='lowest score of a box in the pictures and in the JSON '
         '(default: 0.3)')
+    parser.add_argument(
+        '--deploy',
+        action='store_true',
+        help="fold the backbone's BatchNorms into its convolutions: faster, "
+        'same results but for rounding')
     return parser.parse_args()
 
 
@@ -50,6 +56,8 @@ def main():
     check_checkpoint(args.checkpoint)
     inferencer = DetInferencer(
         args.config, args.checkpoint, args.device, show_progress=False)
+    if args.deploy:
+        deploy_backbone(inferencer.model)
     classes = inferencer.model.dataset_meta['classes']
     os.makedirs(args.out_dir, exist_ok=True)
     results, unreadable = [], []

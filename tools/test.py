@@ -34,6 +34,11 @@ def parse_args():
         action='store_true',
         help="test-time augmentation: the config's tta_model and "
         'tta_pipeline, else a horizontal flip')
+    parser.add_argument(
+        '--deploy',
+        action='store_true',
+        help="fold the backbone's BatchNorms into its convolutions: faster, "
+        'same results but for rounding')
     add_config_arguments(parser)
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
@@ -57,6 +62,9 @@ def main():
             cfg.setdefault(key, value)
         dataset.pipeline = cfg.tta_pipeline
         cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    if args.deploy:
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []),
+                            dict(type='DeployHook')]
     runner = build_runner(cfg)
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(args.out))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmcv.cnn.utils import fuse_conv_bn
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
@@ -220,6 +221,27 @@ class SwapResNet(ResNet):
         """As ResNet's (``norm_eval``, frozen stages); returns the module."""
         super().train(mode)
         return self
+
+    def switch_to_deploy(self) -> 'SwapResNet':
+        """Fold the BatchNorms into the convolutions, in place.
+
+        For inference alone: it leaves eval mode on, parameters without
+        gradients, and keys that are no checkpoint's. Same outputs but for
+        rounding. Norms other than BatchNorms stay, and so does what a
+        convolution other than SCConv does between its own.
+
+        Returns:
+            SwapResNet: Itself; a second call changes nothing.
+        """
+        self.eval()
+        for block in self.modules():
+            deploy = getattr(getattr(block, 'conv2', None), 'deploy', None)
+            deployed = deploy and deploy(block.norm2)
+            if deployed:
+                block.conv2 = deployed
+                setattr(block, block.norm2_name, nn.Identity())
+        fuse_conv_bn(self)
+        return self.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Initialise as ResNet does, and say what was loaded.

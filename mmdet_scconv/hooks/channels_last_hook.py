@@ -1,8 +1,9 @@
 """Runs backbone and neck in the channels_last memory format."""
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
+
+from .model_parts import detector
 
 
 def to_contiguous(module, inputs, outputs):
@@ -21,9 +22,7 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner) -> None:
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = detector(runner)
         last = None
         for part in (model.backbone, getattr(model, 'neck', None)):
             if part is not None:

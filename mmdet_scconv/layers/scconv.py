@@ -37,7 +37,16 @@ from .common import (
     is_int,
     stride_pool,
 )
-from .scconv_fused import SRUGate, affine_cru, is_affine
+from .scconv_deploy import DeployedSCConv
+from .scconv_fused import (
+    Geometry,
+    affine_cru,
+    fold_norms,
+    is_affine,
+    sru_gate,
+    to_parts,
+    uses_running_statistics,
+)
 
 LOW_WIDTHS = ('tables', 'text')
 IMPLEMENTATIONS = ('fused', 'reference')
@@ -117,11 +126,9 @@ class SRU(nn.Module):
 
     def fused_forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, in few passes over memory; both halves apart."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        halves = SRUGate.apply(wide, *self.gate_affine(wide.dtype),
-                               self.gn.num_groups, self.gn.eps,
-                               self.gate_logit_threshold)
-        return tuple(half.to(x.dtype) for half in halves)
+        affine = self.gate_affine(torch.promote_types(x.dtype, torch.float32))
+        return sru_gate(x, *affine, self.gn.num_groups, self.gn.eps,
+                        self.gate_logit_threshold)
 
     def separate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The informative part W1 * x and the non-informative part W2 * x.
@@ -264,7 +271,8 @@ class CRU(nn.Module):
         """As ``forward`` of the split input, where it can be had in fewer
         passes over memory: with running statistics."""
         if is_affine(self):
-            return affine_cru(self, up, low)
+            return affine_cru(
+                fold_norms(self), Geometry.of(self.gwc), self.pool, up, low)
         return self.reference(up, low)
 
     def reference(self, up: Tensor, low: Tensor) -> Tensor:
@@ -376,10 +384,10 @@ class SCConv(DropInConv):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.units == 'S+C' and self.implementation == 'fused':
-            halves = self.sru.fused_forward(x)
-            if self.cru.up_channels != self.cru.low_channels:
-                halves = self.cru.split(torch.cat(halves, dim=1))
-            out = self.cru.fused_forward(*halves)
+            parts = to_parts(
+                self.sru.fused_forward(x),
+                (self.cru.up_channels, self.cru.low_channels))
+            out = self.cru.fused_forward(*parts)
         elif self.units == 'S+C':
             out = self.cru(self.sru(x))
         elif self.units == 'C+S':
@@ -391,6 +399,19 @@ class SCConv(DropInConv):
         else:
             out = self.cru(x)
         return self.add_bias(out)
+
+    def deploy(self, norm: nn.Module) -> nn.Module | None:
+        """For inference: this and the BatchNorm behind it as one module.
+
+        Returns:
+            DeployedSCConv | None: Nothing where that is not possible: for
+            other units than 'S+C', and norms other than BatchNorms in eval
+            mode.
+        """
+        if self.units != 'S+C' or not (
+                is_affine(self.cru) and uses_running_statistics(norm)):
+            return None
+        return DeployedSCConv(self, norm)
 
     def extra_repr(self) -> str:
         return f'units={self.units!r}'

@@ -11,6 +11,8 @@ and writes whole feature maps. Two things save most of them:
   maps, before Y1 and Y2 exist, and the softmax's weights and all BatchNorms
   go into the weights of one grouped and one point-wise convolution.
 """
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,13 +39,15 @@ class SRUGate(torch.autograd.Function):
             ctx.save_for_backward(x, weight, affine, moments)
             return tuple(halves)
         ctx.save_for_backward(x, weight, bias)
-        logits = F.group_norm(x, groups, weight, bias, eps)
+        wide = x.to(weight.dtype)
+        logits = F.group_norm(wide, groups, weight, bias, eps)
         # logits > threshold ? x : 0, in one pass, unlike torch.where's two
-        kept = torch.ops.aten.threshold_backward(x, logits, threshold)
-        damped = (x - kept).mul_(logits.sigmoid_())
+        kept = torch.ops.aten.threshold_backward(wide, logits, threshold)
+        damped = (wide - kept).mul_(logits.sigmoid_())
         half = x.shape[1] // 2
         both = damped[:, :half] + damped[:, half:]
-        return kept[:, :half] + both, kept[:, half:] + both
+        return ((kept[:, :half] + both).to(x.dtype),
+                (kept[:, half:] + both).to(x.dtype))
 
     @staticmethod
     @once_differentiable
@@ -53,10 +57,12 @@ class SRUGate(torch.autograd.Function):
             return *torch.ops.mmdet_scconv.sru_gate_backward(
                 *grads, *ctx.saved_tensors, threshold), None, None, None
         x, weight, bias = ctx.saved_tensors
+        dtype = x.dtype
         # the native calls read all maps in one layout, whatever they have
         layout = torch.channels_last if x.is_contiguous(
             memory_format=torch.channels_last) else torch.contiguous_format
-        x, *grads = (t.contiguous(memory_format=layout) for t in (x, *grads))
+        x, *grads = (t.to(weight.dtype).contiguous(memory_format=layout)
+                     for t in (x, *grads))
         logits, mean, rstd = torch.native_group_norm(
             x, weight, bias, x.shape[0], x.shape[1],
             x.shape[2] * x.shape[3], groups, eps)
@@ -76,7 +82,31 @@ class SRUGate(torch.autograd.Function):
                 list(ctx.needs_input_grad[:3]))
         if through_norm is not None:
             grad_x += through_norm
-        return grad_x, grad_weight, grad_bias, None, None, None
+        return grad_x.to(dtype), grad_weight, grad_bias, None, None, None
+
+
+def sru_gate(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float,
+             threshold: float) -> tuple[Tensor, Tensor]:
+    """The SRU, with w_gamma folded into its GroupNorm's weight and bias.
+
+    Args:
+        x (Tensor): (N, C, H, W).
+        weight (Tensor): (C, ), of the dtype to compute in.
+        bias (Tensor): (C, ), of the same.
+        groups (int): Of the GroupNorm.
+        eps (float): Of the GroupNorm.
+        threshold (float): Of the logits.
+
+    Returns:
+        tuple: Both halves of the output, each (N, C / 2, H, W), of x's dtype.
+    """
+    if torch.compiler.is_exporting():  # in terms that ONNX has
+        wide = x.to(weight.dtype)
+        logits = F.group_norm(wide, groups, weight, bias, eps)
+        kept = torch.where(logits > threshold, wide, 0)
+        both = sum(((wide - kept) * logits.sigmoid()).chunk(2, dim=1))
+        return tuple((k + both).to(x.dtype) for k in kept.chunk(2, dim=1))
+    return SRUGate.apply(x, weight, bias, groups, eps, threshold)
 
 
 def uses_running_statistics(norm: nn.Module) -> bool:
@@ -106,14 +136,67 @@ def scale_and_shift(norm: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
     return scale, shift
 
 
-def squeeze(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """The 1x1 convolution and the norm behind it in one pass."""
-    scale, shift = scale_and_shift(norm, conv.weight)
-    return F.conv2d(x, conv.weight * scale.view(-1, 1, 1, 1),
-                    conv.bias * scale + shift)
+class Geometry(NamedTuple):
+    """What ``F.conv2d`` takes behind weight and bias, and the kernel's size.
+    """
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> 'Geometry':
+        return cls(*(getattr(conv, name) for name in cls._fields))
 
 
-def tap_selection(size: int, conv: nn.Conv2d, axis: int,
+class AffineCRU(NamedTuple):
+    """A CRU with its norms folded into the weights, u and t channels wide
+    behind the squeezes. With the softmax's beta:
+
+    Y = scale (beta_1 (gwc(up) + pwc1 up + bias1)
+               + beta_2 (pwc2 low + bias2)) + shift
+
+    pwc2, (out, t), ends with the rows of what passes ``low`` on.
+    """
+
+    squeeze_up_weight: Tensor
+    squeeze_up_bias: Tensor
+    squeeze_low_weight: Tensor
+    squeeze_low_bias: Tensor
+    gwc: Tensor
+    pwc1: Tensor
+    bias1: Tensor
+    pwc2: Tensor
+    bias2: Tensor
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+
+
+def fold_norms(cru: nn.Module) -> AffineCRU:
+    """Weights of a CRU for which :func:`is_affine` holds; differentiable."""
+    squeezes = []
+    for conv, norm in ((cru.squeeze_up, cru.squeeze_up_bn),
+                       (cru.squeeze_low, cru.squeeze_low_bn)):
+        scale, shift = scale_and_shift(norm, conv.weight)
+        squeezes += [conv.weight * scale.view(-1, 1, 1, 1),
+                     conv.bias * scale + shift]
+    scale1, bias1 = scale_and_shift(cru.bn1, cru.gwc.weight)
+    scale2, shift2 = scale_and_shift(cru.bn2, cru.gwc.weight)
+    pwc2 = cru.pwc2.weight.flatten(1)
+    passed_on = torch.eye(pwc2.shape[1], dtype=pwc2.dtype, device=pwc2.device)
+    out_channels = cru.gwc.out_channels
+    return AffineCRU(
+        *squeezes,
+        gwc=cru.gwc.weight * scale1.view(-1, 1, 1, 1),
+        pwc1=cru.pwc1.weight.flatten(1) * scale1.view(-1, 1),
+        bias1=bias1.expand(out_channels),
+        pwc2=torch.cat([pwc2, passed_on]) * scale2.view(-1, 1),
+        bias2=F.pad(cru.pwc2.bias, (0, pwc2.shape[1])) * scale2 + shift2)
+
+
+def tap_selection(size: int, conv: Geometry, axis: int,
                   like: Tensor) -> Tensor:
     """Which of ``size`` positions each tap of a kernel sees, averaged over
     the outputs: (kernel_size, size)."""
@@ -128,7 +211,7 @@ def tap_selection(size: int, conv: nn.Conv2d, axis: int,
     return seen.to(like.dtype) / outputs
 
 
-def mean_of_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
     """Global mean of a bias-free convolution's output, without the output.
 
     Sums over the windows that the taps see, then the weights: (N, out).
@@ -138,62 +221,68 @@ def mean_of_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
         n, h, w * c)
     # (N, kernel height, W, C) -> (N, kernel height, kernel width, C)
     sums = tap_selection(w, conv, 1, x) @ rows.view(n, -1, w, c)
-    weight = conv.weight.to(sums.dtype)
+    weight = weight.to(sums.dtype)
     sums = sums.view(n, *conv.kernel_size, conv.groups, -1)
     weight = weight.view(conv.groups, -1, *weight.shape[1:])
     return torch.einsum('nhwgc,gochw->ngo', sums, weight).flatten(1)
 
 
-def affine_cru(cru: nn.Module, up: Tensor, low: Tensor) -> Tensor:
+def to_parts(halves: tuple[Tensor, Tensor],
+         sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The SRU's halves as the CRU's parts; the same where they are equal."""
+    if sizes[0] == sizes[1]:
+        return halves
+    return torch.cat(halves, dim=1).split(sizes, dim=1)
+
+
+def affine_cru(weights: AffineCRU, gwc: Geometry, pool: nn.Module,
+               up: Tensor, low: Tensor) -> Tensor:
     """The CRU with running statistics: neither Y1 nor Y2 is computed.
 
-    Y = GWC'(up) + [PWC1' | PWC2' | I'] cat(pooled up, low), where the
-    weights hold the BatchNorms and, sample by sample, the softmax.
+    Y = GWC'(up) + [PWC1' | PWC2'] cat(pooled up, low), where the weights
+    hold, sample by sample, the softmax.
 
     Args:
-        cru (nn.Module): A CRU for which :func:`is_affine` holds.
+        weights (AffineCRU): Of :func:`fold_norms`.
+        gwc (Geometry): Of the GWC.
+        pool (nn.Module): The CRU's pooling.
         up (Tensor): (N, up_channels, H, W).
         low (Tensor): (N, low_channels, H, W).
 
     Shape: -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
-    up = squeeze(up, cru.squeeze_up, cru.squeeze_up_bn)
-    low = squeeze(cru.pool(low), cru.squeeze_low, cru.squeeze_low_bn)
-    points = torch.cat([cru.pool(up), low], dim=1)
-    width, dtype = up.shape[1], cru.gwc.weight.dtype
-    pwc1, pwc2 = cru.pwc1.weight.flatten(1), cru.pwc2.weight.flatten(1)
-    eye = torch.eye(pwc2.shape[1], dtype=dtype, device=up.device)
+    up = F.conv2d(up, weights.squeeze_up_weight, weights.squeeze_up_bias)
+    low = F.conv2d(pool(low), weights.squeeze_low_weight,
+                   weights.squeeze_low_bias)
+    points = torch.cat([pool(up), low], dim=1)
+    width, dtype = up.shape[1], weights.gwc.dtype
     # of the narrow means, in the weights' precision also under autocast
     with torch.autocast(up.device.type, enabled=False):
-        scale1, shift1 = scale_and_shift(cru.bn1, cru.gwc.weight)
-        scale2, shift2 = scale_and_shift(cru.bn2, cru.gwc.weight)
-        mean = points.mean((2, 3)).to(dtype)
-        mean_low = mean[:, width:]
-        low_weight = torch.cat([pwc2, eye])
-        low_bias = F.pad(cru.pwc2.bias, (0, eye.shape[0]))
-        mean1 = mean_of_conv(up, cru.gwc).to(dtype) + mean[:, :width] @ pwc1.T
-        mean2 = mean_low @ low_weight.T + low_bias
-        beta = torch.softmax(
-            torch.stack([
-                mean1 * scale1 + shift1,
-                mean2 * scale2 + shift2,
-            ]), dim=0)
-        factor1, factor2 = beta[0] * scale1, beta[1] * scale2  # (N, out)
+        mean_up, mean_low = points.mean((2, 3)).to(dtype).split(
+            [width, low.shape[1]], dim=1)
+        mean1 = mean_of_conv(up, gwc, weights.gwc).to(dtype) \
+            + F.linear(mean_up, weights.pwc1, weights.bias1)
+        mean2 = F.linear(mean_low, weights.pwc2, weights.bias2)
+        beta = torch.softmax(torch.stack([mean1, mean2]), dim=0)
+        bias = beta[0] * weights.bias1 + beta[1] * weights.bias2
+        if weights.scale is not None:
+            beta = beta * weights.scale
+            bias = bias * weights.scale + weights.shift
+        factor = beta[0]  # (N, out)
         weight = torch.cat([
-            factor1.unsqueeze(2) * pwc1,
-            factor2.unsqueeze(2) * low_weight
+            factor.unsqueeze(2) * weights.pwc1,
+            beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
-        bias = beta[0] * shift1 + beta[1] * shift2 + factor2 * low_bias
-    gwc, options = cru.gwc.weight, (cru.gwc.stride, cru.gwc.padding,
-                                    cru.gwc.dilation, cru.gwc.groups)
+    options = gwc[1:]
     if up.shape[0] == 1:
-        out = F.conv2d(up, gwc * factor1.view(-1, 1, 1, 1), bias[0], *options)
+        out = F.conv2d(up, weights.gwc * factor.view(-1, 1, 1, 1), bias[0],
+                       *options)
     else:
-        shape = (*factor1.shape, 1, 1)
-        out = F.conv2d(up, gwc, None, *options)
+        shape = (*factor.shape, 1, 1)
+        out = F.conv2d(up, weights.gwc, None, *options)
         out = torch.addcmul(
             bias.view(shape).to(out.dtype), out,
-            factor1.view(shape).to(out.dtype))
+            factor.view(shape).to(out.dtype))
     weight = weight.to(out.dtype)
     if torch.compiler.is_compiling():
         # a product in the layout of the map, and a sum that fuses with what

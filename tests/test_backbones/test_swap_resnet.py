@@ -287,3 +287,46 @@ def test_invalid_options(options, message):
 def test_swap_resnet_needs_a_type():
     with pytest.raises(ValueError, match='name of a convolution'):
         SwapResNet(18, conv2_cfg=dict(alpha=0.5))
+
+
+@pytest.mark.parametrize('name,options', [
+    ('SCConvResNet', dict(depth=18)),
+    ('SCConvResNet', dict(depth=50, conv2_cfg=dict(alpha=0.75))),
+    ('SCConvResNet', dict(depth=50, conv2_cfg=dict(units='C'))),
+    ('SCConvResNet', dict(depth=50, stages_with_swap=(False, True) * 2)),
+    ('SCConvResNet', dict(depth=50, style='caffe', avg_down=True)),
+    ('SlimConvResNet', dict(depth=50)),
+    ('GhostResNet', dict(depth=18)),
+], ids=str)
+def test_deployed_equals(name, options):
+    """In float64; a second call changes nothing."""
+    torch.manual_seed(0)
+    backbone = MODELS.build(dict(type=name, base_channels=32, **options))
+    backbone.double().train()
+    for module in backbone.modules():  # BatchNorms with statistics
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    x = torch.randn(2, 3, 70, 90, dtype=torch.float64)
+    backbone(x)
+    expected = backbone.eval()(x)
+    for _ in range(2):
+        assert backbone.switch_to_deploy() is backbone
+        for a, e in zip(backbone(x), expected):
+            torch.testing.assert_close(a, e, rtol=1e-9, atol=1e-9)
+
+
+def test_deployed_has_no_batch_norm():
+    backbone = SCConvResNet(50).switch_to_deploy()
+    assert not [m for m in backbone.modules()
+                if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def test_deploy_leaves_other_norms():
+    backbone = SCConvResNet(
+        18, norm_cfg=dict(type='GN', num_groups=4)).eval()
+    x = torch.randn(1, 3, 64, 64)
+    expected = backbone(x)
+    for a, e in zip(backbone.switch_to_deploy()(x), expected):
+        torch.testing.assert_close(a, e)

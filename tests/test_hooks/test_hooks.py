@@ -1,3 +1,4 @@
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,14 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from mmengine.runner import BaseLoop
+from torch._dynamo.testing import CompileCounter
 
-from mmdet_scconv.hooks import ChannelsLastHook, CheckPretrainedHook
+from mmdet_scconv.hooks import (
+    ChannelsLastHook,
+    CheckPretrainedHook,
+    CompileHook,
+    DeployHook,
+)
 
 
 class Loop(BaseLoop):
@@ -86,3 +93,41 @@ class MMDataParallelStandIn(torch.nn.Module):
     def __init__(self, module):
         super().__init__()
         self.module = module
+
+
+def test_compile_hook_compiles_once_for_all_shapes(detector):
+    """Backbone and neck, without a break in them; keys stay."""
+    keys = list(detector.state_dict())
+    counter = CompileCounter()
+    run = SimpleNamespace(model=detector, logger=logging.getLogger())
+    CompileHook(backend=counter, fullgraph=True).before_run(run)
+    shapes = [(64 + 8 * i, 96 + 4 * i) for i in range(10)]
+    for shape in shapes:
+        with torch.no_grad():
+            detector.neck(detector.backbone(torch.randn(1, 3, *shape)))
+    assert counter.frame_count <= 4  # two parts
+    assert list(detector.state_dict()) == keys
+
+
+def test_compile_hook_without_a_compiler(detector, monkeypatch, caplog):
+    def fails(*args, **kwargs):
+        raise RuntimeError('no C++ compiler')
+
+    monkeypatch.setattr(torch, 'compile', fails)
+    run = SimpleNamespace(model=detector, logger=logging.getLogger())
+    CompileHook().before_run(run)
+    assert 'runs without it: no C++ compiler' in caplog.text
+    assert detector.backbone._compiled_call_impl is None
+
+
+def test_compile_hook_checks_parts(detector):
+    run = SimpleNamespace(model=detector, logger=logging.getLogger())
+    with pytest.raises(ValueError, match="has no 'backbon'"):
+        CompileHook(parts=['backbon']).before_run(run)
+
+
+def test_deploy_hook_needs_our_backbone():
+    model = torch.nn.Module()
+    model.backbone = ResNet(18)
+    with pytest.raises(ValueError, match='ResNet has no switch_to_deploy'):
+        DeployHook().before_test_epoch(SimpleNamespace(model=model))

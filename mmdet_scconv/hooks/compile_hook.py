@@ -1,0 +1,67 @@
+"""torch.compile for the parts of a detector that it is good for."""
+from collections.abc import Sequence
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from .model_parts import detector
+
+
+def compiler_error(device: torch.device) -> str | None:
+    """Why torch.compile cannot work here, found by trying; else None."""
+    try:
+        x = torch.ones(8, device=device, requires_grad=True)
+        torch.compile(lambda x: x.sin() + 1)(x).sum().backward()
+    except Exception as error:  # compilers fail in their own ways
+        return str(error).strip().splitlines()[0]
+    return None
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Compiles backbone and neck with torch.compile.
+
+    Not the heads, whose shapes depend on the image's content. Parameters,
+    checkpoints and their keys stay as they are. With dynamic shapes, images
+    of a new size need no new compilation. Where there is no working compiler
+    (a C++ compiler on the CPU, Triton on a GPU) it says so and the model runs
+    as it is. Put it into ``custom_hooks``.
+
+    Args:
+        parts (Sequence[str]): Attributes of the detector. Defaults to
+            backbone and neck; a missing neck is left out.
+        dynamic (bool | None): Whether shapes are dynamic from the start;
+            None: from the second shape on. Defaults to True.
+        **options: Of ``torch.compile``, e.g. ``mode='max-autotune'``.
+
+    Raises:
+        ValueError: If the detector has no such part.
+    """
+
+    def __init__(self,
+                 parts: Sequence[str] = ('backbone', 'neck'),
+                 dynamic: bool | None = True,
+                 **options) -> None:
+        self.parts = tuple(parts)
+        self.options = dict(dynamic=dynamic, **options)
+
+    def before_run(self, runner) -> None:
+        model = detector(runner)
+        parts = {name: getattr(model, name, None) for name in self.parts}
+        for name, part in parts.items():
+            if part is None and name != 'neck':
+                raise ValueError(
+                    f'CompileHook: parts={self.parts!r} is not valid: '
+                    f'{type(model).__name__} has no {name!r}')
+        error = compiler_error(next(model.parameters()).device)
+        if error:
+            runner.logger.warning(
+                'torch.compile does not work here, the model runs without '
+                f'it: {error}')
+            return
+        for part in filter(None, parts.values()):
+            part.compile(**self.options)
+        runner.logger.info(
+            f'torch.compile: {", ".join(self.parts)}; the first iterations '
+            'take minutes')

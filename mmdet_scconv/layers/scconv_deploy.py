@@ -1,0 +1,59 @@
+"""SCConv for inference: all that does not depend on the input is computed."""
+import torch
+from torch import Tensor, nn
+
+from .scconv_fused import (
+    AffineCRU,
+    Geometry,
+    affine_cru,
+    fold_norms,
+    scale_and_shift,
+    sru_gate,
+    to_parts,
+)
+
+
+class DeployedSCConv(nn.Module):
+    """What an SCConv and the BatchNorm behind it do in eval mode.
+
+    Made by :meth:`SCConv.deploy`. Holds buffers only, in their final form:
+    the norms inside and behind the CRU are folded into its weights, the SRU's
+    w_gamma into its GroupNorm. Cannot be trained or turned back.
+
+    Args:
+        conv (SCConv): With units 'S+C' and BatchNorms with running
+            statistics.
+        norm (nn.Module): The BatchNorm behind it.
+
+    Shape: as the SCConv's.
+    """
+
+    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        sru, cru = conv.sru, conv.cru
+        self.gn_groups, self.eps = sru.gn.num_groups, sru.gn.eps
+        self.threshold = sru.gate_logit_threshold
+        self.parts = cru.up_channels, cru.low_channels
+        self.gwc_geometry, self.pool = Geometry.of(cru.gwc), cru.pool
+        with torch.no_grad():
+            gate = sru.gate_affine(sru.gn.weight.dtype)
+            weights = fold_norms(cru)
+            scale, shift = scale_and_shift(norm, weights.gwc)
+            if conv.bias is not None:
+                shift = shift + scale * conv.bias
+            weights = weights._replace(
+                scale=scale.expand_as(weights.bias1),
+                shift=shift.expand_as(weights.bias1))
+            for name, value in zip(('gate_weight', 'gate_bias'), gate):
+                self.register_buffer(name, value.clone())
+            for name, value in weights._asdict().items():
+                self.register_buffer(name, value.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        halves = sru_gate(x, self.gate_weight.to(dtype),
+                          self.gate_bias.to(dtype), self.gn_groups, self.eps,
+                          self.threshold)
+        weights = AffineCRU(*(getattr(self, n) for n in AffineCRU._fields))
+        return affine_cru(weights, self.gwc_geometry, self.pool,
+                          *to_parts(halves, self.parts))

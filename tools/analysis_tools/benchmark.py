@@ -1,0 +1,134 @@
+#!/usr/bin/env python
+"""Time models side by side, in one run, interleaved.
+
+Systems are configs, each with the form that it runs in behind a colon: as it
+is (no colon), `textbook` (SCConv as it reads in the paper) or `deploy`
+(BatchNorms folded). The first one is what the others are compared with.
+Default: ResNet-50, SCConv-R50 and its textbook form, of this repository's
+COCO configs. Needs neither data nor weights. Options with several values
+multiply: each combination is one case.
+"""
+import argparse
+import itertools
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.utils import import_modules_from_strings
+
+from mmdet_scconv.analysis import benchmark
+from mmdet_scconv.analysis.tables import (
+    markdown_table,
+    print_table,
+    write_csv,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
+DENSE, SCCONV = (str(CONFIGS / f'faster-rcnn_{slug}_fpn_1x_coco.py')
+                 for slug in ('r50', 'scconv-r50'))
+DEFAULT = [DENSE, SCCONV, f'{SCCONV}:textbook']
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'systems', nargs='*', default=DEFAULT, metavar='CONFIG[:FORM]')
+    for name, choices, default, text in (
+        ('part', benchmark.PARTS, 'backbone', 'what is timed; layer: conv2 of the '
+         "four stages' second blocks"),
+        ('task', benchmark.TASKS, 'inference', 'training: forward and backward'),
+        ('execution', benchmark.EXECUTIONS, 'eager', 'compile: torch.compile; '
+         'cuda-graphs: its mode reduce-overhead'),
+        ('dtype', tuple(benchmark.DTYPES), 'fp32', 'bf16, fp16: autocast')):
+        parser.add_argument(
+            f'--{name}',
+            nargs='+',
+            choices=choices,
+            default=[default],
+            help=f'{text} (default: {default})')
+    parser.add_argument(
+        '--batch', nargs='+', type=int, default=[1],
+        help='images a step (default: 1)')
+    parser.add_argument(
+        '--shape', nargs=2, type=int, default=(800, 1344),
+        metavar=('HEIGHT', 'WIDTH'), help='in pixels (default: 800 1344)')
+    parser.add_argument(
+        '--batch-statistics', action='store_true',
+        help='train with norm_eval=False, as from scratch (default: running '
+        'statistics, as when fine-tuning)')
+    parser.add_argument(
+        '--contiguous', action='store_true',
+        help='contiguous maps (default: channels_last)')
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu',
+        choices=['cpu', 'cuda'])
+    parser.add_argument(
+        '--rounds', type=int, default=11, help='of each case (default: 11)')
+    parser.add_argument(
+        '--load', type=int, default=0,
+        help='processes that keep cores busy meanwhile (default: 0)')
+    parser.add_argument('--threads', type=int, help="torch's threads")
+    parser.add_argument(
+        '--out', metavar='NAME', help='writes NAME.csv, NAME.md, NAME.png')
+    args = parser.parse_args()
+    if min(*args.batch, *args.shape, args.rounds) < 1:
+        parser.error('--batch, --shape and --rounds: numbers >= 1')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda: torch finds no GPU')
+    return args
+
+
+def read_system(text: str) -> tuple[str, tuple[dict, str]]:
+    """Name, and model config and form, of CONFIG[:FORM]."""
+    path, colon, form = text.rpartition(':')
+    if not colon or osp.exists(text):
+        path, form = text, 'as-is'
+    if form not in benchmark.FORMS:
+        raise SystemExit(f'benchmark: {text}: the form behind the colon is '
+                         f'one of {", ".join(benchmark.FORMS[1:])}')
+    cfg = Config.fromfile(path)
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    name = Path(path).stem
+    return name + (f' ({form})' if colon else ''), (cfg.model, form)
+
+
+def main():
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    init_default_scope('mmdet')
+    systems = dict(map(read_system, args.systems))
+    cases = [
+        benchmark.Case(part, task, execution, dtype, batch, tuple(args.shape),
+                   not args.batch_statistics, args.device,
+                   not args.contiguous) for part, task, execution, dtype, batch
+        in itertools.product(args.part, args.task, args.execution, args.dtype,
+                             args.batch)
+    ]
+    where = benchmark.environment(args.device)
+    if args.load:
+        where += f'; {args.load} busy processes beside it'
+    print(where)
+    results, rows = [], []
+    for case in cases:
+        timings = benchmark.compare(
+            case, systems, rounds=args.rounds, load=args.load)
+        results.append((case, timings))
+        new = benchmark.lines(case, timings)
+        print_table('', benchmark.COLUMNS, new)
+        rows += new
+        if args.out:  # after each case: the next may take long, or fail
+            write_csv(f'{args.out}.csv', (*benchmark.COLUMNS, 'environment'),
+                      [[*row, where] for row in rows])
+            with open(f'{args.out}.md', 'w', encoding='utf-8') as f:
+                f.write(f'{where}. Rounds: {args.rounds}.\n\n')
+                f.write(markdown_table(benchmark.COLUMNS, rows))
+            benchmark.plot(results, where).savefig(f'{args.out}.png', dpi=150)
+
+
+if __name__ == '__main__':
+    main()
