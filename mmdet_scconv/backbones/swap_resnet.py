@@ -161,6 +161,8 @@ class SwapResNet(ResNet):
 
     # Subclasses name their convolution; conv2_cfg then holds its options.
     conv2_type: str | None = None
+    # whether switch_to_deploy() was called
+    deployed = False
 
     def __init__(self,
                  depth: int,
@@ -233,6 +235,9 @@ class SwapResNet(ResNet):
         Returns:
             SwapResNet: Itself; a second call changes nothing.
         """
+        if self.deployed:
+            return self
+        self.deployed = True
         self.eval()
         for block in self.modules():
             deploy = getattr(getattr(block, 'conv2', None), 'deploy', None)
