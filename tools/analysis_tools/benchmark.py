@@ -84,7 +84,7 @@ def parse_args():
 def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     """Name, and model config and form, of CONFIG[:FORM]."""
     path, colon, form = text.rpartition(':')
-    if not colon or osp.exists(text):
+    if not colon or Path(text).exists():
         path, form = text, 'as-is'
     if form not in benchmark.FORMS:
         raise SystemExit(f'benchmark: {text}: the form behind the colon is '
