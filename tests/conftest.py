@@ -1,5 +1,6 @@
 """Tiny data sets in the layouts that the configs name, and weights."""
 import json
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import settings
 from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.models.backbones import ResNet
+from mmengine.registry import DefaultScope
 
 from mmdet_scconv.datasets import make_digits
 
@@ -97,6 +99,12 @@ def write_coco(root, classes, splits):
                         dict(id=i, name=name)
                         for i, name in enumerate(classes, start=1)
                     ])))
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """A runner leaves its own scope behind, in which names are looked up."""
+    DefaultScope.get_instance(f'test{time.time_ns()}', scope_name='mmdet')
 
 
 @pytest.fixture(scope='session')
