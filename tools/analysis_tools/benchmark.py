@@ -37,9 +37,11 @@ def parse_args():
     parser.add_argument(
         'systems', nargs='*', default=DEFAULT, metavar='CONFIG[:FORM]')
     for name, choices, default, text in (
-        ('part', benchmark.PARTS, 'backbone', 'what is timed; layer: conv2 of the '
-         "four stages' second blocks"),
-        ('task', benchmark.TASKS, 'inference', 'training: forward and backward'),
+        ('part', benchmark.PARTS, 'backbone', 'what is timed; layer: '
+         "conv2 of the four stages' second blocks"),
+        ('task', benchmark.TASKS, 'inference',
+         'training: forward and '
+         'backward'),
         ('execution', benchmark.EXECUTIONS, 'eager', 'compile: torch.compile; '
          'cuda-graphs: its mode reduce-overhead'),
         ('dtype', tuple(benchmark.DTYPES), 'fp32', 'bf16, fp16: autocast')):
