@@ -26,9 +26,11 @@ def data_uri(figure: Figure, form: str = 'svg', dpi: int = 100) -> str:
     """The figure as the value of an ``<img src>``.
 
     Args:
-        form (str): 'svg', 'png', or 'jpg' for photographs.
+        form (str): 'svg', 'png', or 'jpg' for photographs, which get no
+            margin.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=dpi, bbox_inches='tight')
+    figure.savefig(buffer, format=form, dpi=dpi, bbox_inches='tight',
+                   pad_inches=0 if form == 'jpg' else 0.1)
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'data:{MIME[form]};base64,{data}'

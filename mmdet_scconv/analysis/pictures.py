@@ -1,6 +1,7 @@
 """A picture with what is annotated and what was found."""
 import cv2
 import mmcv
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -9,7 +10,7 @@ from .predictions import Evaluation
 TRUTH, FOUND = '#2ca02c', '#d62728'
 # inches, and the least side in pixels that text on the picture fits into
 WIDTH, LEAST_SIDE = 4.2, 420
-TEXT = dict(fontsize=8, color='white', parse_math=False, clip_on=True)
+TEXT = dict(fontsize=9, color='white', parse_math=False, clip_on=True)
 
 
 def draw_box(ax, box, colour: str, text: str, inside: bool) -> None:
@@ -19,9 +20,11 @@ def draw_box(ax, box, colour: str, text: str, inside: bool) -> None:
     ax.add_patch(
         Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1.8,
                   ls='--' if inside else '-', ec=colour))
+    # as much room as a line of text needs at the picture's upper edge
+    line = 0.05 * abs(np.subtract(*ax.get_ylim()))
     ax.text(
         x1,
-        y2 if inside else y1,
+        y2 if inside else max(y1, line),
         text,
         va='bottom',
         bbox=dict(facecolor=colour, alpha=0.75, pad=0.8, lw=0),

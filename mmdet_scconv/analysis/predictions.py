@@ -26,6 +26,7 @@ from ..atomic import write_atomically
 
 # what tensors and arrays are made of, in the releases of numpy
 TENSOR_PARTS = {
+    ('_codecs', 'encode'),  # bytes, in the protocol that MMEngine writes
     ('collections', 'OrderedDict'),
     ('torch._utils', '_rebuild_tensor_v2'),
     ('torch.storage', '_load_from_bytes'),

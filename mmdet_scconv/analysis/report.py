@@ -17,7 +17,7 @@ import numpy as np
 from mmengine.config import Config
 
 from ..version import __version__
-from .complexity import Complexity, count_parts
+from .complexity import Complexity, count_parts, is_classifier
 from .figures import data_uri
 from .models import load_model, read_config
 from .pictures import picture_figure
@@ -163,8 +163,10 @@ class Run:
         if self.options.predictions is not None:
             return read_predictions(self.options.predictions)
         path = osp.join(self.work_dir, 'predictions.pkl')
-        if osp.isfile(path) and osp.getmtime(path) >= osp.getmtime(
-                self.checkpoint):
+        checkpoint = last_checkpoint(self.work_dir) or ''
+        if osp.isfile(path) and not (
+                osp.isfile(checkpoint)
+                and osp.getmtime(path) < osp.getmtime(checkpoint)):
             return read_predictions(path)
         predictions = predict(self.model, self.cfg, self.dataset,
                               self.options.track)
@@ -173,6 +175,8 @@ class Run:
 
     @cached_property
     def evaluation(self) -> Evaluation:
+        if is_classifier(self.cfg.model):
+            raise MissingError('This is an image classifier, without boxes.')
         dataset = self.dataset  # says most quickly that it is not there
         return evaluate(dataset, self.predictions)
 
@@ -218,7 +222,9 @@ def training_section(run: Run, section: Section) -> None:
     unit = 'epochs' if 'max_epochs' in wanted else 'iterations'
     state = 'Finished' if result.state == 'finished' else \
         f'Not finished: {result.state} {unit}'
-    section.texts = [f'{state}. Seed: {result.seed}.']
+    section.texts = [f'{state}.']
+    if result.seed is not None:
+        section.texts = [f'{state}, seed {result.seed}.']
     if result.seconds is not None:
         section.texts.append(
             f'{result.seconds:.3f} s an iteration (median)' +
@@ -269,9 +275,9 @@ def speed_section(run: Run, section: Section) -> None:
     ]
     section.texts = [
         f'Batch size 1, {speed.images} test images of '
-        f'{speed.size[0]}x{speed.size[1]} (height x width), measured on '
-        f'{run.options.device} when this report was made; other work on the '
-        'machine slows it down.'
+        f'{speed.size[0]}x{speed.size[1]} (height x width), measured on the '
+        f'{run.options.device.upper()} when this report was made; other work '
+        'on the machine slows it down.'
     ]
 
 
