@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmengine.utils import scandir
 
 from .stack import check_cuda_operators
+from .weights.checkpoint import is_known, local_file
 from .weights.resume import check_resumable, find_resumable
 from .weights.safe_load import CheckpointError, load_as_data, refuse_code
 
@@ -72,6 +73,8 @@ def protect_training(cfg: Config) -> None:
     """Turn on, in any config, the hooks that a training should not be
     without: whole checkpoints, the check of the loss, seeded epochs.
 
+    With ``randomness=dict(deterministic=True)`` the loader's workers start
+    anew each epoch, so that a resumed run equals an uninterrupted one.
     A checkpoint hook other than MMEngine's stays as it is.
     """
     cfg.setdefault('default_hooks', {})
@@ -82,6 +85,10 @@ def protect_training(cfg: Config) -> None:
         hooks.checkpoint.type = 'SafeCheckpointHook'
     for name, hook in TRAINING_HOOKS.items():
         hooks.setdefault(name, dict(type=hook))
+    if cfg.get('randomness', {}).get('deterministic'):
+        # persistent ones draw on from epoch to epoch, fresh ones after a
+        # resume from the beginning
+        cfg.train_dataloader.persistent_workers = False
     # the dumped config names these hooks
     cfg.setdefault('custom_imports', dict(imports=[]))
     if __package__ not in cfg.custom_imports.imports:
@@ -92,15 +99,19 @@ def protect_training(cfg: Config) -> None:
 
 def check_checkpoint(path: str) -> None:
     """Check that a checkpoint can be loaded and holds nothing but data.
-    URLs are left to ``refuse_code``.
+    Storage that MMEngine alone can read is left to ``refuse_code``.
+
+    Args:
+        path (str): A file, a web address, or a name as
+            ``torchvision://resnet50``.
 
     Raises:
         SystemExit: If not; says why.
     """
-    if '://' in path:
+    if not is_known(path):
         return
     try:
-        load_as_data(osp.expanduser(path))
+        load_as_data(local_file(path))
     except (CheckpointError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
 

@@ -50,6 +50,16 @@ def test_any_config_is_protected():
     assert types(empty) == types(cfg)
 
 
+@pytest.mark.parametrize('deterministic', [True, False])
+def test_workers_of_a_deterministic_run_do_not_persist(deterministic):
+    cfg = Config(
+        dict(
+            randomness=dict(deterministic=deterministic),
+            train_dataloader=dict(persistent_workers=True)))
+    protect_training(cfg)
+    assert cfg.train_dataloader.persistent_workers is not deterministic
+
+
 def test_own_hooks_stay():
     cfg = Config(
         dict(

@@ -1,8 +1,13 @@
 """A training of milliseconds, with MMEngine's own loops and hooks."""
+import itertools
+
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+
+RUNS = itertools.count()  # MMEngine keeps a logger a name
 
 
 class Toy(BaseModel):
@@ -29,12 +34,22 @@ class Rising(BaseMetric):
         return dict(acc=float(self.calls))
 
 
-def toy_runner(work_dir, max_epochs=3, hooks=(), **default_hooks):
+class Noise(torch.utils.data.Dataset):
+    """Other numbers each time, as from a random augmentation."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, idx):
+        return dict(inputs=torch.from_numpy(np.random.rand(2)).float())
+
+
+def toy_runner(work_dir, max_epochs=3, hooks=(), workers=0, **default_hooks):
     loader = dict(
         batch_size=2,
-        num_workers=0,
+        num_workers=workers,
         sampler=dict(type='DefaultSampler', shuffle=True),
-        dataset=[dict(inputs=torch.ones(2)) for _ in range(4)],
+        dataset=Noise(),
         collate_fn=dict(type='pseudo_collate'))
     return Runner(
         Toy(),
@@ -49,4 +64,4 @@ def toy_runner(work_dir, max_epochs=3, hooks=(), **default_hooks):
         custom_hooks=list(hooks),
         randomness=dict(seed=0),
         log_level='ERROR',
-        experiment_name=f'toy_{torch.randint(1 << 62, ()).item()}')
+        experiment_name=f'toy_{next(RUNS)}')

@@ -33,7 +33,8 @@ AP_NAMES = {
 def run_tool(console, *args):
     """Run one of the tools, and show the command as a user would type it."""
     console.rule(f'python {" ".join(args)}', style='dim')
-    done = subprocess.run([sys.executable, *args])  # noqa: S603
+    done = subprocess.run(  # noqa: S603 (a list, no shell)
+        [sys.executable, *args])
     if done.returncode:
         raise SystemExit(f'{args[0]} failed with exit code {done.returncode}')
 

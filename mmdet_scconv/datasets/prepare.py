@@ -181,7 +181,7 @@ def fetch(url: str, part: str, progress: Progress, bar) -> None:
     start = osp.getsize(part) if osp.exists(part) else 0
     request = urllib.request.Request(  # noqa: S310 (URLs are constants here)
         url, headers={'Range': f'bytes={start}-'} if start else {})
-    with urllib.request.urlopen(  # noqa: S310
+    with urllib.request.urlopen(  # noqa: S310 (as above)
             request, timeout=TIMEOUT_SECONDS) as response:
         if response.status != 206:  # the host sends all from the beginning
             start = 0

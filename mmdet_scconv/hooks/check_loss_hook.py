@@ -36,7 +36,7 @@ class CheckLossHook(Hook):
             f'iteration {runner.iter + 1} (epoch {runner.epoch + 1}, batch '
             f'{batch_idx + 1}): {losses}. Images of the batch:\n  ' +
             '\n  '.join(map(str, images)) +
-            f'\nThe training stops here; nothing of it is saved. Usual '
+            '\nThe training stops here; earlier checkpoints are kept. Usual '
             f'causes: a learning rate (now {max(rates, default=0):.3g}) too '
             'high for the batch size, see --auto-scale-lr; annotations, see '
             'tools/misc/check_dataset.py; half precision, see --amp')

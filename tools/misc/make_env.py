@@ -144,7 +144,7 @@ def install_mmcv(env, requirement, options):
         '-v', '--no-build-isolation', *options, requirement
     ]
     start = shown = time.monotonic()
-    with open(log, 'w') as file, subprocess.Popen(  # noqa: S603
+    with open(log, 'w') as file, subprocess.Popen(  # noqa: S603 (no shell)
             command,
             env=settings,
             stdout=subprocess.PIPE,
