@@ -259,6 +259,14 @@ def test_missing_and_unexpected(tmp_path):
     assert 'unexpected, not loaded (1): layer9.weight' in text
 
 
+def test_step_counters_are_not_missed(tmp_path):
+    """Checkpoints from before torch 0.4.1 have none."""
+    state = {k: v for k, v in dense().state_dict().items()
+             if 'num_batches_tracked' not in k}
+    path = save(state, tmp_path / 'x.pth')
+    assert not load_pretrained(ResNet(**SMALL), path).missing
+
+
 @pytest.fixture
 def wrong_stem(tmp_path):
     state = dense().state_dict()
