@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mmdet.datasets import VOCDataset, XMLDataset
+from mmengine.fileio import list_from_file
 from rich.progress import track
+
+from .checked import check_voc_file
 
 VOC_CLASSES = VOCDataset.METAINFO['classes']
 
@@ -46,7 +49,8 @@ def voc_to_coco(data_root: str,
         boxes ``without_area`` and of ``other_classes`` left out.
 
     Raises:
-        FileNotFoundError: If an image set does not exist.
+        FileNotFoundError: If an image set or an annotation does not exist.
+        DataError: If an annotation is no XML or not complete; names it.
         ValueError: If no object has one of ``classes``; names those found.
     """
     images, annotations = [], []
@@ -57,6 +61,9 @@ def voc_to_coco(data_root: str,
         if not osp.isfile(list_file):
             raise FileNotFoundError(f'image set {list_file!r} does not exist')
         voc_folder = osp.dirname(osp.dirname(osp.dirname(image_set)))
+        for name in list_from_file(list_file):
+            check_voc_file(
+                osp.join(data_root, voc_folder, 'Annotations', f'{name}.xml'))
         data_infos = XMLDataset(
             data_root=data_root,
             ann_file=image_set,

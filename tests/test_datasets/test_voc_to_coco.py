@@ -1,9 +1,11 @@
 import json
 
 import pytest
+from conftest import write_voc
 from pycocotools.coco import COCO
 
 from mmdet_scconv.datasets import voc_to_coco
+from mmdet_scconv.datasets.checked import DataError
 
 
 def convert(data_home, tmp_path, image_sets, **options):
@@ -67,3 +69,11 @@ def test_boxes_without_area(data_home, tmp_path):
 def test_missing_image_set(data_home, tmp_path):
     with pytest.raises(FileNotFoundError, match='nothing.txt'):
         convert(data_home, tmp_path, ['VOC2007/ImageSets/Main/nothing.txt'])
+
+
+def test_damaged_annotation_is_named(tmp_path):
+    write_voc(tmp_path / 'mine', ('cat', ), dict(train=['a', 'b']))
+    (tmp_path / 'mine/Annotations/b.xml').write_text('<annotation>')
+    with pytest.raises(DataError, match='b.xml is no valid XML'):
+        voc_to_coco(str(tmp_path), ['mine/ImageSets/Main/train.txt'],
+                    str(tmp_path / 'out.json'))
