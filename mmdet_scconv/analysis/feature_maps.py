@@ -12,11 +12,12 @@ from .redundancy import ChannelCovariance, redundancy
 
 @dataclass(frozen=True)
 class SRUMaps:
-    """One SRU on one image.
+    """One SRU on one image, without the image's padding.
 
     ``x``, ``informative`` (W1 * x), ``damped`` (W2 * x, the non-informative
     part) and ``out`` are (C, H, W); ``gate``, bool, tells which positions of
-    which channels passed the threshold.
+    which channels passed the threshold. ``cell``: height and width of a
+    position in pixels of the picture.
     """
 
     name: str
@@ -25,6 +26,7 @@ class SRUMaps:
     damped: Tensor
     out: Tensor
     gate: Tensor
+    cell: tuple[float, float]
 
     @property
     def share(self) -> Tensor:
@@ -81,14 +83,17 @@ def sru_maps(model: nn.Module, picture: Picture, name: str,
     x = seen['x'].float()
     informative, damped = sru.separate(x)
     gate = sru.gate_logits(x) > sru.gate_logit_threshold
-    return SRUMaps(name, *(maps[0].cpu() for maps in (
-        x, informative, damped, seen['out'].float(), gate)))
+    return SRUMaps(
+        name, *(picture.crop(maps[0]).cpu() for maps in (
+            x, informative, damped, seen['out'].float(), gate)),
+        cell=(picture.inputs.shape[2] / x.shape[2],
+              picture.inputs.shape[3] / x.shape[3]))
 
 
 @torch.no_grad()
 def stage_output(model: nn.Module, picture: Picture, stage: int,
                  bypass_sru: bool = False) -> Tensor:
-    """Output of a stage: (C, H, W).
+    """Output of a stage, without the image's padding: (C, H, W).
 
     Args:
         bypass_sru (bool): Whether the SRUs of this stage hand their input
@@ -101,7 +106,7 @@ def stage_output(model: nn.Module, picture: Picture, stage: int,
             forward_hooks({name: blocks},
                           lambda name, x, out: seen.update({name: out})):
         model.backbone(picture.inputs)
-    return seen[name][0].float().cpu()
+    return picture.crop(seen[name][0]).float().cpu()
 
 
 def top_channels(maps: Tensor, number: int) -> list[int]:
@@ -110,34 +115,39 @@ def top_channels(maps: Tensor, number: int) -> list[int]:
     return deviation.argsort(descending=True)[:number].tolist()
 
 
-def show_map(ax, values: Tensor, highest: float, lowest: float = 0.) -> None:
-    ax.imshow(values.numpy(), cmap='viridis', vmin=lowest, vmax=highest,
-              interpolation='nearest')
-    ax.set_xticks([])
-    ax.set_yticks([])
-
-
 def sru_figure(maps: SRUMaps, channels: int = 8) -> Figure:
     """The top channels of an SRU's input in columns; input, informative and
-    non-informative part and output in rows. One colour scale a channel."""
+    non-informative part and output in rows. A channel has one colour scale;
+    its non-informative part, which is faint, has its own."""
     chosen = top_channels(maps.x, channels)
     rows = {
         'input': maps.x,
         'informative\npart': maps.informative,
-        'non-informative\npart': maps.damped,
+        'non-informative\npart (own scale)': maps.damped,
         'output': maps.out
     }
     height, width = maps.x.shape[1:]
     figure = Figure(
-        figsize=(1.3 + 1.3 * len(chosen), 0.7 + 5.4 * height / width))
+        figsize=(1.6 + 1.3 * len(chosen), 1.1 + 5.4 * height / width))
     axes = figure.subplots(len(rows), len(chosen), squeeze=False)
-    for i, (label, values) in enumerate(rows.items()):
-        for ax, c in zip(axes[i], chosen):
-            stack = torch.stack([part[c] for part in rows.values()])
-            show_map(ax, values[c], float(stack.amax()), float(stack.amin()))
-        axes[i][0].set_ylabel(label, rotation=0, ha='right', va='center')
+    for row, (label, values) in zip(axes, rows.items()):
+        for ax, c in zip(row, chosen):
+            scale = maps.damped[c] if values is maps.damped else torch.stack(
+                [maps.x[c], maps.informative[c], maps.out[c]])
+            ax.imshow(
+                values[c].numpy(),
+                vmin=float(scale.amin()),
+                vmax=float(scale.amax()),
+                interpolation='nearest')
+            ax.set_xticks([])
+            ax.set_yticks([])
+        row[0].set_ylabel(label, rotation=0, ha='right', va='center')
     for ax, c in zip(axes[0], chosen):
         ax.set_title(f'channel {c}', fontsize=9)
+    for ax, c in zip(axes[2], chosen):
+        share = maps.damped[c].abs().amax() / maps.x[c].abs().amax().clamp(
+            min=1e-12)
+        ax.set_xlabel(f'max {100 * share:.0f}% of input', fontsize=7.5)
     figure.suptitle(
         f'{maps.name}: the {len(chosen)} of {len(maps.x)} channels that vary '
         'most in its input', fontsize=11)
@@ -146,35 +156,38 @@ def sru_figure(maps: SRUMaps, channels: int = 8) -> Figure:
 
 
 def gate_figure(maps: SRUMaps, picture: Picture) -> Figure:
-    """The image, and over it which share of the channels passes the gate at
-    each position."""
+    """The image, and over its grey form which share of the channels passes
+    the gate at each position."""
     height, width = picture.pixels.shape[:2]
-    padded_height, padded_width = picture.inputs.shape[2:]
-    figure = Figure(figsize=(10.5, 0.8 + 4.6 * height / width))
+    figure = Figure(figsize=(10.5, 0.6 + 4.6 * height / width),
+                    layout='constrained')
     axes = figure.subplots(1, 2)
-    for ax in axes:
-        ax.imshow(picture.pixels, extent=(0, width, height, 0))
-        ax.set_xticks([])
-        ax.set_yticks([])
+    extent = (0, width, height, 0)
+    axes[0].imshow(picture.pixels, extent=extent)
+    axes[1].imshow(picture.pixels.mean(2), cmap='gray', extent=extent)
+    rows, columns = maps.share.shape
     overlay = axes[1].imshow(
         100 * maps.share.numpy(),
-        extent=(0, padded_width, padded_height, 0),
-        cmap='viridis',
-        alpha=0.65,
+        # the last cells can reach into the padding
+        extent=(0, columns * maps.cell[1], rows * maps.cell[0], 0),
+        alpha=0.6,
         interpolation='nearest')
-    axes[1].set_xlim(0, width)
-    axes[1].set_ylim(height, 0)
-    axes[0].set_title('image')
-    axes[1].set_title(f'gate of {maps.name}')
-    figure.colorbar(
-        overlay, ax=axes, fraction=0.03, pad=0.02,
+    for ax, title in zip(axes, ('image', f'gate of {maps.name}')):
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_xlim(0, width)
+        ax.set_ylim(height, 0)
+        ax.set_title(title)
+    bar = figure.colorbar(
+        overlay, ax=axes, shrink=0.85,
         label='channels above the threshold (%)')
+    bar.solids.set_alpha(1)
     return figure
 
 
-def channel_grid(ax, maps: Tensor, side: int) -> None:
-    """Draw side x side channels as one picture, each on its own scale."""
-    chosen = top_channels(maps, side * side)
+def channel_grid(ax, maps: Tensor, chosen: list[int], side: int) -> None:
+    """Draw channels as one picture, ``side`` in a row, each on its own
+    scale."""
     height, width = maps.shape[1:]
     gap = max(1, width // 16)
     sheet = np.full((side * (height + gap) - gap, side * (width + gap) - gap),
@@ -184,11 +197,12 @@ def channel_grid(ax, maps: Tensor, side: int) -> None:
         y, x = (i // side) * (height + gap), (i % side) * (width + gap)
         sheet[y:y + height, x:x + width] = (
             values / values.amax().clamp(min=1e-12)).numpy()
-    ax.imshow(sheet, cmap='viridis', interpolation='nearest')
+    ax.imshow(sheet, interpolation='nearest')
     ax.axis('off')
 
 
-def stage_figure(panels: dict[str, Tensor], side: int = 8) -> Figure:
+def stage_figure(panels: dict[str, Tensor], side: int = 8,
+                 aligned: bool = False) -> Figure:
     """Feature maps side by side, as in the poster's Figure 5.
 
     Args:
@@ -196,15 +210,20 @@ def stage_figure(panels: dict[str, Tensor], side: int = 8) -> Figure:
             line goes the redundancy of all their channels.
         side (int): Channels in a row and rows; the ones that vary most.
             Defaults to 8.
+        aligned (bool): Whether a channel is the same one in all panels, and
+            goes to the same place: the last panel's choice. Defaults to
+            False.
     """
     height, width = next(iter(panels.values())).shape[1:]
     figure = Figure(
         figsize=(5 * len(panels), 0.9 + 4.8 * height / width))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    last = list(panels.values())[-1]
     for ax, (title, maps) in zip(axes, panels.items()):
+        chosen = top_channels(last if aligned else maps, side * side)
         covariance = ChannelCovariance()
         covariance.add(maps[None])
-        channel_grid(ax, maps, side)
+        channel_grid(ax, maps, chosen, side)
         ax.set_title(f'{title}\nredundancy of all {len(maps)} channels: '
                      f'{redundancy(covariance.value()):.3f}', fontsize=10)
     figure.tight_layout()

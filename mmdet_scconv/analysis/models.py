@@ -1,4 +1,5 @@
 """A model from a config, its weights, and what it makes of an image file."""
+import math
 import os.path as osp
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,13 @@ class Picture:
     path: str
     pixels: np.ndarray
     inputs: Tensor
+
+    def crop(self, maps: Tensor) -> Tensor:
+        """Feature maps (..., H, W) of ``inputs`` without what is padding."""
+        sizes = zip(maps.shape[-2:], self.pixels.shape, self.inputs.shape[2:])
+        height, width = (math.ceil(cells * pixels / padded)
+                         for cells, pixels, padded in sizes)
+        return maps[..., :height, :width]
 
 
 def read_picture(model: nn.Module, cfg: Config, path: str) -> Picture:

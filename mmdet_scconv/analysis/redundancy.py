@@ -1,7 +1,7 @@
 """How much the channels of a layer repeat each other.
 
 Two measures of the covariance of the channels, taken over all positions of
-some images:
+some images (not of their padding):
 
 - ``redundancy``: 1 - (erank - 1) / (C - 1), with the effective rank of
   O. Roy and M. Vetterli, "The effective rank: a measure of effective
@@ -152,10 +152,12 @@ def measure(name: str, model: nn.Module,
     """
     layers = conv2_layers(model.backbone)
     covariances = {layer: ChannelCovariance() for layer in layers}
-    with torch.no_grad(), forward_hooks(
-            layers, lambda layer, _, out: covariances[layer].add(out)):
+    with torch.no_grad():
         for picture in pictures:
-            model.backbone(picture.inputs)
+            with forward_hooks(
+                    layers, lambda layer, _, out, crop=picture.crop:
+                    covariances[layer].add(crop(out))):
+                model.backbone(picture.inputs)
     results = []
     for layer, statistics in covariances.items():
         covariance = statistics.value()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmdet_scconv.analysis.complexity import use_reference_form
@@ -21,9 +22,9 @@ from mmdet_scconv.analysis.models import read_picture
 from mmdet_scconv.backbones import SCConvResNet
 
 PIPELINE = [
-    dict(type='mmdet.LoadImageFromFile'),
-    dict(type='mmdet.Resize', scale=(80, 60), keep_ratio=True),
-    dict(type='mmdet.PackDetInputs')
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(80, 60), keep_ratio=True),
+    dict(type='PackDetInputs')
 ]
 CFG = Config(dict(test_dataloader=dict(dataset=dict(pipeline=PIPELINE))))
 
@@ -40,6 +41,7 @@ class Detector(nn.Module):
 
 @pytest.fixture(scope='module')
 def model():
+    init_default_scope('mmdet')
     model = Detector()
     model.eval()
     use_reference_form(model)
@@ -74,7 +76,9 @@ def test_parts_make_up_input_and_output(model, picture):
     name, sru = list(srus_of(model, 2).items())[-1]
     maps = sru_maps(model, picture, name, sru)
     assert name == 'layer2.1.conv2.sru'
-    assert maps.x.shape == (32, 8, 12)
+    # of 64 x 96 pixels 60 x 80 are the image
+    assert maps.x.shape == (32, 8, 10)
+    assert maps.cell == (8, 8)
     torch.testing.assert_close(maps.informative[maps.gate],
                                maps.x[maps.gate])
     assert (maps.damped[maps.gate] == 0).all()
@@ -105,6 +109,21 @@ def test_top_channels():
     assert top_channels(maps, 2) == [2, 1]
 
 
+def test_channels_of_a_stage_in_both_panels():
+    """Aligned, a channel is at the same place in both."""
+    first, last = torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)
+    first[0, 0, 0] = last[1, 1, 1] = 9.
+    first[1, 0, 2] = last[0, 1, 2] = 1.
+
+    def places(aligned):
+        axes = stage_figure(dict(a=first, b=last), 1, aligned).axes
+        return [np.argwhere(ax.images[0].get_array() == 1).tolist()
+                for ax in axes]
+
+    assert places(False) == [[[0, 0]], [[1, 1]]]
+    assert places(True) == [[[0, 2]], [[1, 1]]]
+
+
 def test_figures_have_labels(model, picture):
     name, sru = next(iter(srus_of(model, 1).items()))
     maps = sru_maps(model, picture, name, sru)
@@ -116,7 +135,7 @@ def test_figures_have_labels(model, picture):
     assert overlay.get_xlim() == (0, 80) and overlay.get_ylim() == (60, 0)
     assert bar.get_ylabel() == 'channels above the threshold (%)'
     panels = {'a': maps.x, 'b': maps.out}
-    left, right = stage_figure(panels, side=2).axes
+    left, right = stage_figure(panels, side=2, aligned=True).axes
     assert left.get_title().startswith('a\nredundancy of all 16 channels: 0.')
 
 

@@ -96,7 +96,7 @@ def run(args):
             f'stage {args.stage}, {without[0]}': without[1],
             f'stage {args.stage}, with SRUs':
             stage_output(model, picture, args.stage)
-        }, args.channels),
+        }, args.channels, aligned=args.dense is None),
         sru=sru_figure(maps, args.channels),
         gate=gate_figure(maps, picture))
     for name, figure in figures.items():
