@@ -1,4 +1,4 @@
-"""The docs of the detection tables, generated from their one list of rows."""
+"""The docs of the tables, generated from their one list of rows."""
 import os.path as osp
 
 import yaml
@@ -67,27 +67,71 @@ split ratios of Figure 4 (`a0.125` to `a0.875`; the default is 1/2).
 '''
 
 
+CLASSIFICATION_TEXT = '''\
+<!-- {generated} -->
+# Pre-training on {title}
+
+{text}
+
+```bash
+python tools/train.py {config}
+python tools/reproduce.py {table} --rows r50 scconv-r50
+```
+
+A detector's backbone takes the checkpoint in its config:
+
+```python
+model = dict(backbone=dict(init_cfg=dict(
+    _delete_=True, type='Pretrained', checkpoint='FILE', prefix='backbone.')))
+```
+
+Accuracies are **the paper's**; ours are empty, nobody has trained them yet.
+The paper's schedule was not published: the usual one of the baseline is taken,
+the same for all rows. Params and FLOPs by thop's rule, without GroupNorm:
+`python tools/analysis_tools/get_flops.py`.
+
+{tables}'''
+CLASSIFICATION = {
+    'configs/imagenet':
+    ('ImageNet', '''\
+Images are expected in `data/imagenet/{train,val}/CLASS/NAME.JPEG`, 1000 class
+folders in both. 100 epochs with 256 images a step (8 GPUs with 32 each; with
+another number, `--auto-scale-lr`).''', ('imagenet', )),
+    'configs/cifar':
+    ('CIFAR', '''\
+Unpack the "python version" of <https://www.cs.toronto.edu/~kriz/cifar.html> to
+`data/cifar/cifar-10-batches-py` and `data/cifar/cifar-100-python`. The files
+are pickles; they are read without running what may be in them. 200 epochs with
+128 images a step on one GPU.''', ('units', 'cifar10', 'cifar100')),
+}
+# images of fewer pixels a side: FLOPs in M
+SMALL = 64
+
+
 def config_name(table: Table, row: Row) -> str:
     return osp.basename(table.config.format(slug=row.slug))
 
 
 def table_text(table: Table) -> str:
-    """One table of the README."""
+    """One table of a README."""
+    names = list(table.metrics)[:3]
+    ours = 'AP, ours' if len(names) > 1 else f'{names[0]}, ours'
+    factor, unit = (1e6, 'M') if table.shape[0] < SMALL else (1e9, 'G')
     lines, notes = [], []
     for row in table.rows:
-        count = count_classifier(row.backbone, table.shape)
+        count = count_classifier(
+            row.backbone, table.shape, num_classes=row.num_classes)
         name = config_name(table, row)
-        scores = [*row.scores, *[''] * (3 - len(row.scores))]
+        scores = [*row.scores, *[''] * (len(names) - len(row.scores))]
         lines.append([
             row.name, f'{count.params_without_group_norm / 1e6:.2f}',
-            f'{row.params:.2f}', f'{count.thop / 1e9:.2f}',
-            f'{row.flops:.2f}', *scores, '', f'[config]({name})'
+            f'{row.params:.2f}', f'{count.thop / factor:.2f}',
+            f'{row.flops * 1e9 / factor:.2f}', *scores, '', f'[config]({name})'
         ])
         if row.note:
             notes.append(f'{row.name}: {row.note}.\n')
-    names = list(table.metrics)[:3]
-    columns = ['Backbone', 'Params (M)', 'paper', 'FLOPs (G)', 'paper',
-               *(f'{name}, paper' for name in names), 'AP, ours', 'Config']
+    columns = ['Backbone', 'Params (M)', 'paper', f'FLOPs ({unit})', 'paper',
+               *(f'{name}, paper' for name in names), ours, 'Config']
     return (f'### {table.title}\n\n{markdown_table(columns, lines)}\n' +
             '\n'.join(notes) + '\n')
 
@@ -101,6 +145,18 @@ def readme_text() -> str:
         height=shape[0],
         width=shape[1],
         tables=''.join(table_text(TABLES[name]) for name in DETECTION))
+
+
+def classification_readme(folder: str) -> str:
+    """The README of configs/imagenet or configs/cifar."""
+    title, text, names = CLASSIFICATION[folder]
+    return CLASSIFICATION_TEXT.format(
+        generated=GENERATED,
+        title=title,
+        text=text,
+        table=names[-1],
+        config=TABLES[names[-1]].config.format(slug='scconv-r50'),
+        tables=''.join(table_text(TABLES[name]) for name in names))
 
 
 def metafile() -> dict:
@@ -150,6 +206,8 @@ def generated_files() -> dict[str, str]:
 
     return {
         README: readme_text(),
+        **{f'{folder}/README.md': classification_readme(folder)
+           for folder in CLASSIFICATION},
         METAFILE: dump(metafile()),
         MODEL_INDEX: dump({'Import': [METAFILE]}),
     }

@@ -14,7 +14,10 @@ from mmdet_scconv.analysis.model_index import (
 from mmdet_scconv.analysis.rows import TABLES
 
 
-@pytest.mark.parametrize('path', [README, METAFILE, MODEL_INDEX])
+@pytest.mark.parametrize('path', [
+    README, METAFILE, MODEL_INDEX, 'configs/imagenet/README.md',
+    'configs/cifar/README.md'
+])
 def test_generated_files_are_up_to_date(path):
     text = (REPO / path).read_text(encoding='utf-8')
     assert text == generated_files()[path], \

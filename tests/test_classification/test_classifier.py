@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,8 +124,8 @@ def test_registered_in_mmdet_under_a_name_of_its_own(kind, name):
 
 
 def test_found_by_scope_in_mmpretrain():
-    mmpretrain = pytest.importorskip('mmpretrain', exc_type=ImportError)
-    model = mmpretrain.registry.MODELS.build(
+    pytest.importorskip('mmpretrain.models', exc_type=ImportError)
+    model = import_module('mmpretrain.registry').MODELS.build(
         dict(
             type='ImageClassifier',
             backbone=dict(type='mmdet.SCConvResNet', depth=18),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write model-index.yml, and configs/scconv's metafile.yml and README.md."""
+"""Write model-index.yml, configs/scconv/metafile.yml and configs' READMEs."""
 import argparse
 from pathlib import Path
 
