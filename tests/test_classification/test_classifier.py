@@ -1,10 +1,9 @@
-from importlib import import_module
-
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet import registry
 from mmengine import registry as root_registry
+from mmengine.registry import DefaultScope
 from mmengine.runner import save_checkpoint
 from mmengine.structures import BaseDataElement
 
@@ -125,16 +124,17 @@ def test_registered_in_mmdet_under_a_name_of_its_own(kind, name):
 
 def test_found_by_scope_in_mmpretrain():
     pytest.importorskip('mmpretrain.models', exc_type=ImportError)
-    model = import_module('mmpretrain.registry').MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(type='mmdet.SCConvResNet', depth=18),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(
-                type='LinearClsHead',
-                num_classes=5,
-                in_channels=512,
-                loss=dict(type='CrossEntropyLoss'))))
+    cfg = dict(
+        type='ImageClassifier',
+        backbone=dict(type='mmdet.SCConvResNet', depth=18),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=5,
+            in_channels=512,
+            loss=dict(type='CrossEntropyLoss')))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = root_registry.MODELS.build(cfg)
     assert type(model).__module__.startswith('mmpretrain')
     assert type(model.backbone).__name__ == 'SCConvResNet'
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 5)
