@@ -81,6 +81,9 @@ def main():
           f'{minutes:.1f} minutes)')
     print('Pictures, annotated boxes left and predicted right: '
           f'{newest(osp.join(test_dir, "*", "pictures"))}')
+    print('All of it on one page:\n  '
+          f'{osp.relpath(sys.executable)} tools/analysis_tools/report.py '
+          f'{work_dir}')
     print('\nNext, your own pictures (of handwritten digits, as this model '
           'knows no others):\n  '
           f'{osp.relpath(sys.executable)} tools/image_demo.py FOLDER {CONFIG} '

@@ -8,8 +8,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import REPO
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric, DumpDetResults
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -21,6 +24,7 @@ from mmdet_scconv.analysis.pr_curves import (
 )
 from mmdet_scconv.analysis.predictions import (
     Evaluation,
+    build_dataset,
     evaluate,
     image_scores,
     read_predictions,
@@ -296,3 +300,25 @@ def test_file_that_is_no_dump(tmp_path, content, message):
 def test_boxes_of_a_class(evaluation: Evaluation):
     # 24, of which one is a crowd
     assert evaluation.boxes().tolist() == [12, 11, 0]
+
+
+def test_voc_format(data_home):
+    """Difficult boxes count neither as missed nor, where found, as false."""
+    cfg = Config.fromfile(
+        REPO / 'configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py')
+    cfg.test_dataloader.dataset.data_root = f'{data_home}/data/my_voc/'
+    init_default_scope('mmdet')
+    dataset = build_dataset(cfg)
+    images = [dataset.get_data_info(i) for i in range(len(dataset))]
+    evaluation = evaluate(dataset, [
+        dict(
+            img_id=image['img_id'],
+            pred_instances=dict(
+                bboxes=torch.tensor([n['bbox'] for n in image['instances']]),
+                scores=torch.tensor([0.9, 0.8, 0.95]),
+                labels=torch.zeros(3, dtype=int))) for image in images
+    ])
+    assert evaluation.boxes().tolist() == [4]
+    assert evaluation.average_precision().tolist() == [1]
+    assert [(s.hits, s.missed, s.false)
+            for s in image_scores(evaluation, 0.3)] == [(2, 0, 0)] * 2
