@@ -256,7 +256,7 @@ def test_page_in_chromium(report, tmp_path, width):
         ],
         capture_output=True,
         text=True,
-        timeout=60)
+        timeout=300)
     title = Tags(done.stdout).text.strip().splitlines()[0]
     assert json.loads(title) == dict(broken=[], images=4, overflow=0)
     assert 'CONSOLE' not in done.stderr
