@@ -60,8 +60,9 @@ def picture_figure(evaluation: Evaluation, index: int,
             name += ' (ignored)'
         draw_box(ax, instance['bbox'], TRUTH, name, True)
     found = evaluation.predictions[index]['pred_instances']
-    for box, score, label in zip(*(found[key].tolist() for key in (
-            'bboxes', 'scores', 'labels'))):
+    # the highest score last: its label lies over the others
+    for score, box, label in sorted(zip(*(found[key].tolist() for key in (
+            'scores', 'bboxes', 'labels')))):
         if score >= score_thr:
             draw_box(ax, box, FOUND,
                      f'{evaluation.classes[label]} {100 * score:.0f}', False)
