@@ -55,7 +55,7 @@ class Training:
     def text(self):
         return self.log.read_text()
 
-    def wait_for(self, found, seconds=300):
+    def wait_for(self, found, seconds=900):
         """Until ``found()`` or the end; returns what it returned."""
         deadline = time.monotonic() + seconds
         while not (result := found()) and self.process.poll() is None:
@@ -63,7 +63,7 @@ class Training:
             time.sleep(0.001)
         return result
 
-    def finish(self, seconds=600):
+    def finish(self, seconds=900):
         return self.process.wait(seconds)
 
     def kill(self):
