@@ -88,7 +88,7 @@ class Timing:
     name: str
     seconds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
-    saved_mb: float | None = None
+    kept_mb: float | None = None
     peak_mb: float | None = None
 
     @property
@@ -213,8 +213,11 @@ def layer_inputs(backbone: nn.Module,
             for conv, x in found]
 
 
-def step_of(model: nn.Module, case: Case) -> Callable[[], None]:
-    """A function that runs one step of the case."""
+def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
+    """Functions that run one step of the case, and its forward pass alone.
+
+    The latter returns the outputs.
+    """
 
     def compiled(module: nn.Module):
         if case.execution == 'eager':
@@ -253,17 +256,19 @@ def step_of(model: nn.Module, case: Case) -> Callable[[], None]:
 
     dtype = DTYPES[case.dtype]
 
-    def step():
+    def cast_forward():
         with torch.autocast(case.device, dtype, enabled=dtype is not None):
-            if case.task == 'inference':
-                with torch.no_grad():
-                    forward()
-                return
-            outputs = forward()
-        sum(out.float().sum() for out in outputs).backward()
+            return forward()
+
+    def step():
+        if case.task == 'inference':
+            with torch.no_grad():
+                cast_forward()
+            return
+        sum(out.float().sum() for out in cast_forward()).backward()
         model.zero_grad(set_to_none=True)
 
-    return step
+    return step, cast_forward
 
 
 @contextlib.contextmanager
@@ -295,21 +300,18 @@ def busy_processes(count: int) -> Iterator[None]:
             other.wait()
 
 
-def saved_for_backward(step: Callable[[], None], model: nn.Module) -> float:
-    """MB that autograd keeps between forward and backward, weights apart."""
-    own = {p.untyped_storage().data_ptr()
-           for p in (*model.parameters(), *model.buffers())}
-    kept = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        step()
-    return sum(size for size, _ in kept.values()) / 1e6
+def kept_for_backward(forward: Callable[[], list[Tensor]],
+                      device: str) -> float:
+    """MB that a forward pass leaves allocated, its outputs included."""
+    if device == 'cuda':
+        before = torch.cuda.memory_allocated()
+        outputs = forward()  # noqa: F841 (keeps them)
+        return (torch.cuda.memory_allocated() - before) / 1e6
+    with torch.profiler.profile(profile_memory=True) as profile:
+        outputs = forward()  # noqa: F841 (keeps them)
+    events = profile.profiler.kineto_results.events()
+    return sum(event.nbytes() for event in events
+               if event.name() == '[memory]') / 1e6
 
 
 def timed(step: Callable[[], None], case: Case) -> float:
@@ -350,7 +352,8 @@ def compare(case: Case,
     with precision(case), busy_processes(load), Progress(
             transient=True) as progress:
         task = progress.add_task(str(case), total=rounds + warm_up)
-        steps = [step_of(model, case) for model in models.values()]
+        steps, forwards = zip(
+            *(step_of(model, case) for model in models.values()))
         for _ in range(warm_up):
             for step in steps:
                 step()
@@ -364,9 +367,9 @@ def compare(case: Case,
                 timing.ratios.append(
                     timing.seconds[-1] / timings[0].seconds[-1])
             progress.advance(task)
-        for timing, step, model in zip(timings, steps, models.values()):
-            if case.task == 'training' and case.execution == 'eager':
-                timing.saved_mb = saved_for_backward(step, model)
+        for timing, step, forward in zip(timings, steps, forwards):
+            if case.task == 'training':
+                timing.kept_mb = kept_for_backward(forward, case.device)
             if case.device == 'cuda':
                 torch.cuda.reset_peak_memory_stats()
                 step()
@@ -376,7 +379,7 @@ def compare(case: Case,
 
 
 COLUMNS = ('case', 'system', 'median s', 'ratio', 'ratio, quartiles',
-           'saved MB', 'peak MB')
+           'kept MB', 'peak MB')
 
 
 def lines(case: Case, timings: list[Timing]) -> list[list[str]]:
@@ -388,7 +391,7 @@ def lines(case: Case, timings: list[Timing]) -> list[list[str]]:
     return [[
         str(case), timing.name, f'{timing.median:.4f}', f'{timing.ratio:.3f}',
         '{:.3f} to {:.3f}'.format(*timing.ratio_spread),
-        figure(timing.saved_mb, '.0f'),
+        figure(timing.kept_mb, '.0f'),
         figure(timing.peak_mb, '.0f')
     ] for timing in timings]
 

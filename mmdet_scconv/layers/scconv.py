@@ -39,12 +39,11 @@ from .common import (
 )
 from .scconv_deploy import DeployedSCConv
 from .scconv_fused import (
+    Gate,
     Geometry,
-    affine_cru,
+    affine_scconv,
     fold_norms,
     is_affine,
-    sru_gate,
-    to_parts,
     uses_running_statistics,
 )
 
@@ -123,12 +122,6 @@ class SRU(nn.Module):
     @property
     def gate_logit_threshold(self) -> float:
         return math.log(self.gate_threshold / (1 - self.gate_threshold))
-
-    def fused_forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``forward``, in few passes over memory; both halves apart."""
-        affine = self.gate_affine(torch.promote_types(x.dtype, torch.float32))
-        return sru_gate(x, *affine, self.gn.num_groups, self.gn.eps,
-                        self.gate_logit_threshold)
 
     def separate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The informative part W1 * x and the non-informative part W2 * x.
@@ -267,14 +260,6 @@ class CRU(nn.Module):
         """The parts that go up and low."""
         return x.split([self.up_channels, self.low_channels], dim=1)
 
-    def fused_forward(self, up: Tensor, low: Tensor) -> Tensor:
-        """As ``forward`` of the split input, where it can be had in fewer
-        passes over memory: with running statistics."""
-        if is_affine(self):
-            return affine_cru(
-                fold_norms(self), Geometry.of(self.gwc), self.pool, up, low)
-        return self.reference(up, low)
-
     def reference(self, up: Tensor, low: Tensor) -> Tensor:
         """The definition, of the split input."""
         up = self.squeeze_up_bn(self.squeeze_up(up))
@@ -384,10 +369,7 @@ class SCConv(DropInConv):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.units == 'S+C' and self.implementation == 'fused':
-            parts = to_parts(
-                self.sru.fused_forward(x),
-                (self.cru.up_channels, self.cru.low_channels))
-            out = self.cru.fused_forward(*parts)
+            out = self.fused_forward(x)
         elif self.units == 'S+C':
             out = self.cru(self.sru(x))
         elif self.units == 'C+S':
@@ -399,6 +381,22 @@ class SCConv(DropInConv):
         else:
             out = self.cru(x)
         return self.add_bias(out)
+
+    def gate(self, dtype: torch.dtype) -> Gate:
+        """The SRU, and how the CRU splits, for the fused form."""
+        sru, cru = self.sru, self.cru
+        return Gate(*sru.gate_affine(dtype), sru.gn.num_groups, sru.gn.eps,
+                    sru.gate_logit_threshold,
+                    (cru.up_channels, cru.low_channels))
+
+    def fused_forward(self, x: Tensor) -> Tensor:
+        """As ``forward`` with units 'S+C', in few passes over memory."""
+        gate = self.gate(torch.promote_types(x.dtype, torch.float32))
+        cru = self.cru
+        if not is_affine(cru):
+            return cru.reference(*gate(x))
+        return affine_scconv(
+            gate, fold_norms(cru), Geometry.of(cru.gwc), cru.pool, x)
 
     def deploy(self, norm: nn.Module) -> nn.Module | None:
         """For inference: this and the BatchNorm behind it as one module.

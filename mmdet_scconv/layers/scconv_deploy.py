@@ -4,12 +4,11 @@ from torch import Tensor, nn
 
 from .scconv_fused import (
     AffineCRU,
+    Gate,
     Geometry,
-    affine_cru,
+    affine_scconv,
     fold_norms,
     scale_and_shift,
-    sru_gate,
-    to_parts,
 )
 
 
@@ -30,13 +29,11 @@ class DeployedSCConv(nn.Module):
 
     def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
         super().__init__()
-        sru, cru = conv.sru, conv.cru
-        self.gn_groups, self.eps = sru.gn.num_groups, sru.gn.eps
-        self.threshold = sru.gate_logit_threshold
-        self.parts = cru.up_channels, cru.low_channels
+        cru = conv.cru
         self.gwc_geometry, self.pool = Geometry.of(cru.gwc), cru.pool
         with torch.no_grad():
-            gate = sru.gate_affine(sru.gn.weight.dtype)
+            gate = conv.gate(cru.gwc.weight.dtype)
+            self.gate_options = gate[2:]
             weights = fold_norms(cru)
             scale, shift = scale_and_shift(norm, weights.gwc)
             if conv.bias is not None:
@@ -44,16 +41,14 @@ class DeployedSCConv(nn.Module):
             weights = weights._replace(
                 scale=scale.expand_as(weights.bias1),
                 shift=shift.expand_as(weights.bias1))
-            for name, value in zip(('gate_weight', 'gate_bias'), gate):
+            for name, value in zip(('gate_weight', 'gate_bias'), gate[:2]):
                 self.register_buffer(name, value.clone())
             for name, value in weights._asdict().items():
                 self.register_buffer(name, value.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
-        halves = sru_gate(x, self.gate_weight.to(dtype),
-                          self.gate_bias.to(dtype), self.gn_groups, self.eps,
-                          self.threshold)
+        gate = Gate(self.gate_weight.to(dtype), self.gate_bias.to(dtype),
+                    *self.gate_options)
         weights = AffineCRU(*(getattr(self, n) for n in AffineCRU._fields))
-        return affine_cru(weights, self.gwc_geometry, self.pool,
-                          *to_parts(halves, self.parts))
+        return affine_scconv(gate, weights, self.gwc_geometry, self.pool, x)

@@ -4,13 +4,17 @@ What makes the plain form slow is not its arithmetic but how often it reads
 and writes whole feature maps. Two things save most of them:
 
 - The SRU's gate needs one GroupNorm with folded weights and a few vectorised
-  passes, hands its two halves on apart, and saves nothing but its input for
-  the backward pass, which computes the gate anew.
+  passes, and hands its two halves on apart.
 - Where its BatchNorms use running statistics, the CRU is affine up to the
   softmax. So the means of Y1 and Y2 follow from sums over the narrow squeezed
   maps, before Y1 and Y2 exist, and the softmax's weights and all BatchNorms
   go into the weights of one grouped and one point-wise convolution.
+
+For the backward pass nothing is kept that a dense convolution would not keep:
+the gate and the squeezes, which are cheap, are computed again.
 """
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -85,28 +89,39 @@ class SRUGate(torch.autograd.Function):
         return grad_x.to(dtype), grad_weight, grad_bias, None, None, None
 
 
-def sru_gate(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float,
-             threshold: float) -> tuple[Tensor, Tensor]:
+class Gate(NamedTuple):
     """The SRU, with w_gamma folded into its GroupNorm's weight and bias.
 
     Args:
-        x (Tensor): (N, C, H, W).
         weight (Tensor): (C, ), of the dtype to compute in.
         bias (Tensor): (C, ), of the same.
         groups (int): Of the GroupNorm.
         eps (float): Of the GroupNorm.
         threshold (float): Of the logits.
-
-    Returns:
-        tuple: Both halves of the output, each (N, C / 2, H, W), of x's dtype.
+        sizes (tuple): Channels that go up, and low.
     """
-    if torch.compiler.is_exporting():  # in terms that ONNX has
-        wide = x.to(weight.dtype)
-        logits = F.group_norm(wide, groups, weight, bias, eps)
-        kept = torch.where(logits > threshold, wide, 0)
-        both = sum(((wide - kept) * logits.sigmoid()).chunk(2, dim=1))
-        return tuple((k + both).to(x.dtype) for k in kept.chunk(2, dim=1))
-    return SRUGate.apply(x, weight, bias, groups, eps, threshold)
+
+    weight: Tensor
+    bias: Tensor
+    groups: int
+    eps: float
+    threshold: float
+    sizes: tuple[int, int]
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> the parts of the output that go up and low."""
+        if torch.compiler.is_exporting():  # in terms that ONNX has
+            wide = x.to(self.weight.dtype)
+            logits = F.group_norm(wide, self.groups, self.weight, self.bias,
+                                  self.eps)
+            kept = torch.where(logits > self.threshold, wide, 0)
+            both = sum(((wide - kept) * logits.sigmoid()).chunk(2, dim=1))
+            halves = [(k + both).to(x.dtype) for k in kept.chunk(2, dim=1)]
+        else:
+            halves = SRUGate.apply(x, *self[:5])
+        if self.sizes[0] == self.sizes[1]:
+            return tuple(halves)
+        return torch.cat(halves, dim=1).split(self.sizes, dim=1)
 
 
 def uses_running_statistics(norm: nn.Module) -> bool:
@@ -118,7 +133,7 @@ def uses_running_statistics(norm: nn.Module) -> bool:
 
 
 def is_affine(cru: nn.Module) -> bool:
-    """Whether :func:`affine_cru` can stand for the CRU's ``forward``."""
+    """Whether :func:`affine_scconv` can be had: all norms are known."""
     return all(map(uses_running_statistics,
                    (cru.squeeze_up_bn, cru.squeeze_low_bn, cru.bn1, cru.bn2)))
 
@@ -227,39 +242,107 @@ def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
     return torch.einsum('nhwgc,gochw->ngo', sums, weight).flatten(1)
 
 
-def to_parts(halves: tuple[Tensor, Tensor],
-         sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The SRU's halves as the CRU's parts; the same where they are equal."""
-    if sizes[0] == sizes[1]:
-        return halves
-    return torch.cat(halves, dim=1).split(sizes, dim=1)
+class Recomputed:
+    """Maps that the backward pass computes anew instead of keeping them.
+
+    For maps that are cheap to compute. As a context, it makes autograd save
+    nothing of them, whoever uses them.
+
+    Args:
+        function (Callable): Takes x, yields each map as soon as it is made,
+            before anything uses it.
+        x (Tensor): What all of them follow from; is kept.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Iterator[Tensor]],
+                 x: Tensor) -> None:
+        self.function, self.x = function, x
+        device = x.device.type
+        self.autocast = torch.autocast(
+            device, torch.get_autocast_dtype(device),
+            torch.is_autocast_enabled(device))
+        self.maps, self.again = [], []
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(
+            self.pack, self.unpack)
+
+    def __enter__(self) -> list[Tensor]:
+        self.hooks.__enter__()
+        for made in self.function(self.x):
+            self.maps.append(made)
+        return self.maps
+
+    def __exit__(self, *error) -> None:
+        self.hooks.__exit__(*error)
+        self.maps.clear()
+
+    def pack(self, saved: Tensor):
+        storage = saved.untyped_storage().data_ptr()
+        for i, made in enumerate(self.maps):
+            if made.untyped_storage().data_ptr() == storage:
+                return i, saved.shape, saved.stride(), saved.storage_offset()
+        return saved
+
+    def unpack(self, packed) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        if not self.again:
+            with torch.no_grad(), self.autocast:
+                self.again += self.function(self.x.detach())
+        i, *geometry = packed
+        return self.again[i].as_strided(*geometry)
 
 
-def affine_cru(weights: AffineCRU, gwc: Geometry, pool: nn.Module,
-               up: Tensor, low: Tensor) -> Tensor:
-    """The CRU with running statistics: neither Y1 nor Y2 is computed.
+def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
+                  x: Tensor) -> Iterator[Tensor]:
+    """SRU and squeezes: both parts, what is pooled of them, up and points.
+
+    The last two are what the CRU goes on with: up, (N, u, H, W), and
+    cat(pooled up, low), (N, u + t, ceil(H / stride), ceil(W / stride)).
+    """
+    up, low = gate(x)
+    yield from (up, low)
+    pooled = pool(low)
+    yield pooled
+    up = F.conv2d(up, weights.squeeze_up_weight, weights.squeeze_up_bias)
+    yield up
+    low = F.conv2d(pooled, weights.squeeze_low_weight,
+                   weights.squeeze_low_bias)
+    yield torch.cat([pool(up), low], dim=1)
+
+
+def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
+                  pool: nn.Module, x: Tensor) -> Tensor:
+    """SRU, then the CRU with running statistics: neither Y1 nor Y2 is
+    computed.
 
     Y = GWC'(up) + [PWC1' | PWC2'] cat(pooled up, low), where the weights
     hold, sample by sample, the softmax.
 
     Args:
+        gate (Gate): The SRU: x to the parts that go up and low.
         weights (AffineCRU): Of :func:`fold_norms`.
         gwc (Geometry): Of the GWC.
         pool (nn.Module): The CRU's pooling.
-        up (Tensor): (N, up_channels, H, W).
-        low (Tensor): (N, low_channels, H, W).
+        x (Tensor): (N, C, H, W).
 
     Shape: -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
-    up = F.conv2d(up, weights.squeeze_up_weight, weights.squeeze_up_bias)
-    low = F.conv2d(pool(low), weights.squeeze_low_weight,
-                   weights.squeeze_low_bias)
-    points = torch.cat([pool(up), low], dim=1)
+    make_maps = partial(squeezed_maps, weights, pool, gate)
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        with Recomputed(make_maps, x) as maps:
+            return fuse_maps(weights, gwc, *maps[-2:])
+    *_, up, points = make_maps(x)
+    return fuse_maps(weights, gwc, up, points)
+
+
+def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
+              points: Tensor) -> Tensor:
+    """The end of :func:`affine_scconv`, from :func:`squeezed_maps`."""
     width, dtype = up.shape[1], weights.gwc.dtype
     # of the narrow means, in the weights' precision also under autocast
     with torch.autocast(up.device.type, enabled=False):
         mean_up, mean_low = points.mean((2, 3)).to(dtype).split(
-            [width, low.shape[1]], dim=1)
+            [width, points.shape[1] - width], dim=1)
         mean1 = mean_of_conv(up, gwc, weights.gwc).to(dtype) \
             + F.linear(mean_up, weights.pwc1, weights.bias1)
         mean2 = F.linear(mean_low, weights.pwc2, weights.bias2)
@@ -273,16 +356,39 @@ def affine_cru(weights: AffineCRU, gwc: Geometry, pool: nn.Module,
             factor.unsqueeze(2) * weights.pwc1,
             beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
-    options = gwc[1:]
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        # for the gradient of factors behind the convolution, its output
+        # would have to be kept
+        return torch.cat([
+            fuse_sample(weights.gwc, gwc, *sample) for sample in zip(
+                up.split(1), points.split(1), factor, bias, weight)
+        ])
     if up.shape[0] == 1:
-        out = F.conv2d(up, weights.gwc * factor.view(-1, 1, 1, 1), bias[0],
-                       *options)
-    else:
-        shape = (*factor.shape, 1, 1)
-        out = F.conv2d(up, weights.gwc, None, *options)
-        out = torch.addcmul(
-            bias.view(shape).to(out.dtype), out,
-            factor.view(shape).to(out.dtype))
+        return fuse_sample(weights.gwc, gwc, up, points, factor[0], bias[0],
+                           weight[0])
+    shape = (*factor.shape, 1, 1)
+    out = F.conv2d(up, weights.gwc, None, *gwc[1:])
+    out = torch.addcmul(
+        bias.view(shape).to(out.dtype), out,
+        factor.view(shape).to(out.dtype))
+    return add_points(out, points, weight)
+
+
+def fuse_sample(kernel: Tensor, gwc: Geometry, up: Tensor, points: Tensor,
+                factor: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
+    """:func:`fuse_maps` of one image: the factors go into the GWC."""
+    out = F.conv2d(up, kernel * factor.view(-1, 1, 1, 1), bias, *gwc[1:])
+    return add_points(out, points, weight.unsqueeze(0))
+
+
+def add_points(out: Tensor, points: Tensor, weight: Tensor) -> Tensor:
+    """Add a point-wise convolution with weights of each sample.
+
+    Args:
+        out (Tensor): (N, out_channels, H, W); is overwritten.
+        points (Tensor): (N, C, H, W).
+        weight (Tensor): (N, out_channels, C).
+    """
     weight = weight.to(out.dtype)
     if torch.compiler.is_compiling():
         # a product in the layout of the map, and a sum that fuses with what
