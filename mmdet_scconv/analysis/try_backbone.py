@@ -112,10 +112,14 @@ def swap_in_model(model: dict, name: str | None) -> str:
 
 
 def without_weights(model: dict) -> None:
-    """Remove, in place, all that would load weights."""
+    """Remove, in place, all that would load weights; find the teacher's
+    config where MMDetection is installed."""
     for key in ('pretrained', 'teacher_ckpt'):
         if key in model:
             model[key] = None
+    if isinstance(model.get('teacher_config'), str):
+        model['teacher_config'] = str(STOCK_CONFIGS.parent /
+                                      model['teacher_config'])
     if 'Pretrained' in str(model.get('init_cfg')):
         model.pop('init_cfg')
     for part in model.values():
@@ -288,6 +292,7 @@ def attempt(config: str, backbone: str | None, size: int = 128) -> Attempt:
     except Exception as error:  # whatever it is goes into the table
         traceback.print_exc()
         text = (str(error).strip() or 'no message').splitlines()[0]
+        text = ' '.join(text.split())
         done = replace(
             done, failed=step, error=f'{type(error).__name__}: {text}')
     return replace(done, seconds=time.monotonic() - start)

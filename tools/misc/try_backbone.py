@@ -82,16 +82,17 @@ def main():
         size=args.size,
         timeout=args.timeout,
         log_dir=args.log_dir)
-    trials = []
+    trials, rows = [], []
     for config in track(configs, description='configs', transient=True):
         trials.append(try_config(config, run, args.backbone))
+        rows.append(table_row(trials[-1]))
         print(f'{config}: {trials[-1].verdict}', flush=True)
-    rows = [table_row(trial) for trial in trials]
+        # all that there is so far, as it may take an hour
+        if args.out and args.out.endswith('.csv'):
+            write_csv(args.out, COLUMNS, rows)
+        elif args.out:
+            write_markdown(args.out, args.backbone, args.size, trials, without)
     print_table(f'Detectors with {args.backbone}', COLUMNS, rows)
-    if args.out and args.out.endswith('.csv'):
-        write_csv(args.out, COLUMNS, rows)
-    elif args.out:
-        write_markdown(args.out, args.backbone, args.size, trials, without)
     failed = [trial.config for trial in trials if trial.ours]
     if failed:
         raise SystemExit('Failed by the swap: ' + ', '.join(failed))
