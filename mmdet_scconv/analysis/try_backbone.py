@@ -202,8 +202,9 @@ def train_step(model: nn.Module, data: dict) -> float:
         RuntimeError: If a parameter of the backbone gets no gradient.
     """
     model.train()
-    # some losses are warmed up, and read it as a training loop leaves it
-    MessageHub.get_current_instance().update_info('iter', 0)
+    # some losses change in the course of a training, and read where it is
+    for name in ('epoch', 'iter'):
+        MessageHub.get_current_instance().update_info(name, 0)
     data = model.data_preprocessor(data, True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     if not loss.isfinite():

@@ -44,6 +44,9 @@ FAILED = Attempt(failed='train', error='ValueError: a')
         'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_'
         'semi-0.1-coco.py', 'SCConvResNet', marks=pytest.mark.slow),
     pytest.param(
+        'mmdet::tood/tood_r50_fpn_1x_coco.py', 'SCConvResNet',
+        marks=pytest.mark.slow),
+    pytest.param(
         'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', 'SCConvResNet',
         marks=pytest.mark.slow),
     pytest.param(
