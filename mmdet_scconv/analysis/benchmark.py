@@ -420,6 +420,7 @@ def plot(results: list[tuple[Case, list[Timing]]], title: str) -> Figure:
         y += 1.5
     axes.set_yticks([t for t, _ in ticks], [name for _, name in ticks],
                     fontsize=8)
+    axes.margins(x=0.1)
     axes.axvline(1, color='grey', linewidth=0.8)
     axes.set_xlabel(f'time relative to {names[0]} (median, quartiles)')
     axes.set_ylim(y - 1, -1)
