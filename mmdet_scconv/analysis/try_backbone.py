@@ -128,14 +128,17 @@ def without_weights(model: dict) -> None:
 
 
 def load_config(path: str) -> Config:
-    """A config by its path or as ``mmdet::FOLDER/NAME.py``.
+    """A config by its path or as ``PACKAGE::FOLDER/NAME.py``.
 
     Raises:
         FileNotFoundError: If it does not exist.
     """
-    if '::' not in path:
+    scope, separator, name = path.partition('::')
+    if not separator:
         return Config.fromfile(path)
-    return get_config(path)
+    if scope != 'mmdet':
+        return get_config(path)
+    return Config.fromfile(STOCK_CONFIGS / name)  # also of gn+ws
 
 
 def num_classes(model: dict) -> int:

@@ -1,7 +1,9 @@
 """MMDetection's ResNet with another convolution in place of its own."""
 import inspect
 import logging
+import math
 from collections.abc import Sequence
+from functools import partial
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmcv.cnn.utils import fuse_conv_bn
@@ -14,6 +16,15 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..weights import LoadReport, prepare_pretrained, pretrained_cfgs
+
+
+def inner_norm(norm_cfg: dict, width: int) -> nn.Module:
+    """The norm ``norm_cfg`` for a width that it may not be made for: a
+    GroupNorm has as many groups as divide its own number and the width."""
+    cfg = dict(norm_cfg)
+    if cfg['type'] == 'GN':
+        cfg['num_groups'] = math.gcd(cfg['num_groups'], width)
+    return build_norm_layer(cfg, width)[1]
 
 
 def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
@@ -36,8 +47,7 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     if not inspect.isclass(conv_type):
         conv_type = ROOT_MODELS.get(conv_type)
     if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
-        options['norm_layer'] = lambda width: build_norm_layer(
-            norm_cfg, width)[1]
+        options['norm_layer'] = partial(inner_norm, norm_cfg)
     return build_conv_layer(
         cfg,
         conv.in_channels,

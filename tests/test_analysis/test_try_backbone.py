@@ -68,6 +68,14 @@ def test_deformable_stages_stay():
     assert new['stages_with_swap'] == (True, False, False, False)
 
 
+def test_load_config():
+    """MMEngine's own look-up does not take the plus sign."""
+    cfg = load_config('mmdet::gn+ws/mask-rcnn_r50_fpn_gn-ws-all_2x_coco.py')
+    assert cfg.model.type == 'MaskRCNN'
+    with pytest.raises(FileNotFoundError):
+        load_config('mmdet::gn/nothing.py')
+
+
 def test_swapped():
     old = dict(type='ResNeXt', depth=50, groups=32, frozen_stages=1)
     assert swapped(old, 'SCConvResNet') == dict(

@@ -221,6 +221,14 @@ def test_norm_cfg_reaches_the_inner_norms():
     assert conv2.sru.gn.weight.requires_grad
 
 
+def test_group_norm_inside_fits_narrow_widths():
+    """MMDetection's ``gn`` configs have 32 groups; stage 1 squeezes to 16."""
+    backbone = SCConvResNet(50, norm_cfg=dict(type='GN', num_groups=32))
+    cru = backbone.layer1[0].conv2.cru
+    assert cru.squeeze_up_bn.num_groups == 16
+    assert cru.bn1.num_groups == 32
+
+
 def test_with_cp_gives_the_same_gradients():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 48, 48, requires_grad=True)
