@@ -1,0 +1,114 @@
+"""ResNet checkpoints of several code bases, by MMDetection's names.
+
+torchvision, timm, MMDetection and MMPretrain name the tensors of a ResNet
+alike (``conv1``, ``bn1``, ``layer1.0.downsample.0``, ...) but put different
+things before and beside them: ``backbone.``, ``module.`` or both; ``fc``, a
+head or a neck.
+"""
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+STEM = 'conv1.weight'
+FIRST_BLOCK = 'layer1.0.conv1.weight'
+RESNET_KEY = re.compile(
+    r'((conv1|bn1)|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))'
+    r'\.(weight|bias|running_mean|running_var|num_batches_tracked)')
+# blocks of the stages, convolutions of a block
+DEPTHS = {
+    ((2, 2, 2, 2), 2): 18,
+    ((3, 4, 6, 3), 2): 34,
+    ((3, 4, 6, 3), 3): 50,
+    ((3, 4, 23, 3), 3): 101,
+    ((3, 8, 36, 3), 3): 152,
+}
+
+
+def find_prefix(names) -> str:
+    """What stands before the names of the one ResNet among ``names``.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    names = set(names)
+    prefixes = sorted(name[:-len(FIRST_BLOCK)] for name in names
+                      if name.endswith(FIRST_BLOCK))
+    prefixes = [p for p in prefixes if not p or p.endswith('.')]
+    if not prefixes:
+        raise ValueError(
+            'no ResNet in the checkpoint: no name ends in '
+            f'{FIRST_BLOCK!r}. The first names are '
+            f'{", ".join(map(repr, sorted(names)[:5])) or "none"}; ResNets '
+            'of torchvision, timm and MM are known')
+    if len(prefixes) > 1:
+        raise ValueError(f'{len(prefixes)} ResNets in the checkpoint, behind '
+                         f'{", ".join(map(repr, prefixes))}: keep one')
+    return prefixes[0]
+
+
+def resnet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a plain ResNet by MMDetection's names.
+
+    What does not belong to the backbone (classifier, neck, heads) is left
+    out.
+
+    Args:
+        state_dict (Mapping): Of torchvision, timm or MM; what
+            :func:`.checkpoint.read_state_dict` gives.
+
+    Returns:
+        dict: Names without prefix, as ``mmdet.ResNet`` has them.
+
+    Raises:
+        ValueError: If there is no ResNet, more than one, or one of another
+            structure (deep stem, averaging shortcuts, attention, ...).
+    """
+    prefix = find_prefix(state_dict)
+    inner = {name[len(prefix):]: tensor
+             for name, tensor in state_dict.items()
+             if name.startswith(prefix)}
+    backbone = {name: tensor for name, tensor in inner.items()
+                if RESNET_KEY.fullmatch(name)}
+    others = [name for name in inner if name not in backbone
+              and re.match(r'(stem|conv1|bn1|layer\d+)\.', name)]
+    if others or STEM not in backbone:
+        raise ValueError(
+            'the checkpoint is not of a plain ResNet: '
+            f'{prefix + (others[0] if others else STEM)!r} is '
+            f'{"of another structure" if others else "missing"} (variants '
+            'with a deep stem, averaging shortcuts, attention or plugins '
+            'cannot be converted)')
+    return backbone
+
+
+def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Depth and ``base_channels`` of a ResNet, from names and shapes.
+
+    Args:
+        state_dict (Mapping): Of :func:`resnet_state_dict`.
+
+    Raises:
+        ValueError: If it is none of R18 to R152, or of grouped convolutions.
+    """
+    blocks = tuple(
+        len({name.split('.')[1] for name in state_dict
+             if name.startswith(f'layer{stage}.')}) for stage in range(1, 5))
+    convs = 2 + ('layer1.0.conv3.weight' in state_dict)
+    if (blocks, convs) not in DEPTHS:
+        raise ValueError(
+            f'the checkpoint has stages of {blocks} blocks with {convs} '
+            'convolutions each: no ResNet of depth '
+            f'{", ".join(map(str, DEPTHS.values()))}')
+    weight = state_dict['layer1.0.conv2.weight']
+    if weight.shape[0] != weight.shape[1]:
+        raise ValueError(
+            f'layer1.0.conv2.weight has the shape {tuple(weight.shape)}: '
+            'grouped convolutions (ResNeXt) cannot be converted')
+    width = weight.shape[0]
+    outputs = state_dict[f'layer1.0.conv{convs}.weight'].shape[0]
+    if convs == 3 and outputs != 4 * width:
+        raise ValueError(
+            f'layer1.0.conv3.weight has {outputs} outputs for {width} '
+            'inputs: wide ResNets cannot be converted')
+    return DEPTHS[blocks, convs], width
