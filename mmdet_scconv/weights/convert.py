@@ -173,10 +173,10 @@ def resnet_to_scconv(source: str, out: str,
         backbone=dict(
             type='SCConvResNet', depth=backbone.depth,
             base_channels=backbone.base_channels,
-            conv2_cfg=backbone.conv2_cfg),
+            conv2_cfg=dict(backbone.conv2_cfg)),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec='seconds'),
-        versions=dict(mmdet_scconv=__version__, torch=torch.__version__,
+        versions=dict(mmdet_scconv=__version__, torch=str(torch.__version__),
                       mmdet=mmdet.__version__))
     reports: list[BlockReport] = []
     if options.method != 'copy':

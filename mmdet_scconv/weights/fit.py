@@ -26,10 +26,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..layers import SCConv
 from ..layers.scconv import CRU
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-3, 1e-2, 1e-1, 1.)
 TURNS = 5
 COMPLETION = 1e-4  # relative ridge of P, for a B that is near singular
 CG_STEPS = 8
+JITTER = 1e-10  # share of the mean variance that numerics need
 FLOOR = 1e-12  # variances are kept above this share of their mean
 
 
@@ -277,13 +278,17 @@ class LinearCRU:
 
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solve a symmetric positive definite system.
+    """Solve a symmetric positive definite system, also a nearly singular one
+    (groups that see the same make one).
 
     Raises:
         FitError: If the matrix is singular.
     """
+    jitter = JITTER * matrix.diagonal().mean() * torch.eye(
+        len(matrix), dtype=matrix.dtype, device=matrix.device)
     try:
-        return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
+        return torch.cholesky_solve(right,
+                                    torch.linalg.cholesky(matrix + jitter))
     except torch.linalg.LinAlgError as error:
         raise FitError(
             f'the moments of the features are singular ({error}): fit to '
@@ -309,7 +314,7 @@ def first_squeeze(moments: Central) -> Tensor:
     except torch.linalg.LinAlgError as error:
         raise FitError(f'reduced-rank regression failed ({error}): fit to '
                        'more, or more varied, images') from error
-    return torch.cat(parts)
+    return orthonormal(torch.cat(parts), layout.groups)
 
 
 class Reduced:
@@ -371,6 +376,13 @@ def fit_rows(reduced: Reduced, low: Tensor | None = None) -> LinearCRU:
     return LinearCRU(squeeze, taps, found)
 
 
+def orthonormal(squeeze: Tensor, groups: int) -> Tensor:
+    """Another basis of what each group's part of a squeeze sees, which
+    changes nothing but the numerical condition."""
+    return torch.cat([torch.linalg.qr(part.T).Q.T
+                      for part in squeeze.chunk(groups)])
+
+
 def improve_squeeze(moments: Central, found: LinearCRU) -> Tensor:
     """The squeeze for given other weights: conjugate gradients on the normal
     equations, preconditioned by the Kronecker product of their means."""
@@ -407,7 +419,7 @@ def improve_squeeze(moments: Central, found: LinearCRU) -> Tensor:
         conditioned = precondition(residual)
         previous, product = product, (residual * conditioned).sum()
         direction = conditioned + product / previous * direction
-    return squeeze
+    return orthonormal(squeeze, moments.layout.groups)
 
 
 def complete(moments: Central, found: LinearCRU) -> LinearCRU:

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS, MODELS
+from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.registry import DefaultScope
 from torch import Tensor
 
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -79,11 +81,13 @@ def from_config(cfg: Config, count: int,
     Raises:
         ValueError: If the config has no training set.
     """
-    dataset = training_set(cfg)
-    pipeline = Compose([
-        transform for transform in cfg.test_pipeline
-        if transform['type'] not in ('LoadAnnotations', 'PackDetInputs')
-    ])
+    register_all_modules(init_default_scope=False)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = training_set(cfg)
+        pipeline = Compose([
+            transform for transform in cfg.test_pipeline
+            if transform['type'] not in ('LoadAnnotations', 'PackDetInputs')
+        ])
     for i in rng.permutation(len(dataset))[:count]:
         yield pipeline(dict(dataset.get_data_info(int(i))))['img']
 

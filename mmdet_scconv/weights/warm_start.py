@@ -53,11 +53,13 @@ class BlockReport:
 
 
 class Share:
-    """Share of a target's variance missed, over batches; mean over the
-    channels, weighted with their variance."""
+    """Share of a target's variance missed, over batches: the mean of the
+    channels' shares. Channels that hardly vary count less (see
+    ``variances``)."""
 
     def __init__(self) -> None:
-        self.count, self.missed = 0, 0.
+        self.count = 0
+        self.missed: Tensor | float = 0.
         self.sum: Tensor | float = 0.
         self.squares: Tensor | float = 0.
 
@@ -65,18 +67,18 @@ class Share:
         """Both (N, C, H, W)."""
         target = target.double()
         self.count += target.numel() // target.shape[1]
-        self.missed += float((output - target).square().sum())
-        self.sum = self.sum + target.sum((0, 2, 3))
-        self.squares = self.squares + target.square().sum((0, 2, 3))
+        self.missed += (output - target).square().sum((0, 2, 3))
+        self.sum += target.sum((0, 2, 3))
+        self.squares += target.square().sum((0, 2, 3))
 
     @property
-    def variance(self) -> float:
-        """Sum over the channels, of one position."""
-        means = self.sum / self.count
-        return float((self.squares / self.count - means.square()).sum())
+    def variances(self) -> Tensor:
+        """Of the target's channels, at least 1/100 of their mean: (C, )."""
+        variances = self.squares / self.count - (self.sum / self.count)**2
+        return variances.clamp(min=max(0.01 * float(variances.mean()), 1e-30))
 
     def value(self) -> float:
-        return self.missed / self.count / max(self.variance, 1e-30)
+        return float((self.missed / self.count / self.variances).mean())
 
 
 @contextmanager
@@ -228,18 +230,18 @@ class BlockPair:
         parameters = [*self.conv.parameters(), *self.norm.parameters()]
         adam = torch.optim.Adam(parameters, lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-        variance = Share()
+        share = Share()
         for target in targets:
-            variance.update(target, target)
-        variance = variance.variance / targets[0].shape[1]
+            share.update(target, target)
+        weight = (1 / share.variances).float().to(self.device).view(-1, 1, 1)
         for norm in norms:
             norm.train()
         order: list[int] = []
         for _ in range(steps):
             order = order or torch.randperm(len(inputs) - held_out).tolist()
             i = order.pop()
-            loss = (self.run(inputs[i]) -
-                    targets[i].to(self.device)).square().mean() / variance
+            missed = self.run(inputs[i]) - targets[i].to(self.device)
+            loss = (weight * missed.square()).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()

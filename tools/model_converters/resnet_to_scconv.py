@@ -31,7 +31,9 @@ def parse_args():
         'and without --images its training images')
     images = parser.add_mutually_exclusive_group()
     images.add_argument(
-        '--images', metavar='FOLDER', help='folder of images, no labels needed')
+        '--images',
+        metavar='FOLDER',
+        help='folder of images, no labels needed')
     images.add_argument(
         '--generated-images',
         action='store_true',
@@ -103,9 +105,10 @@ def main():
         backbone['depth'] = args.depth
     if args.conv2_cfg is not None:
         backbone['conv2_cfg'] = args.conv2_cfg
-    options = Conversion(args.method, args.whole_detector, backbone, args.config, args.images,
-                         args.generated_images, args.num_images, args.size,
-                         args.steps, args.lr, args.seed, args.device)
+    options = Conversion(
+        args.method, args.whole_detector, backbone, args.config, args.images,
+        args.generated_images, args.num_images, args.size, args.steps,
+        args.lr, args.seed, args.device)
     try:
         reports = resnet_to_scconv(args.source, args.out, options)
     except (ValueError, FileNotFoundError, ImportError) as error:

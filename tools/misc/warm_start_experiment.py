@@ -1,0 +1,169 @@
+#!/usr/bin/env python
+"""What a warm start is worth: fine-tune an SCConv detector from (a) noise,
+(b) a dense detector's weights but its 3x3s, (c) these fitted, (d) fitted and
+distilled; AP against iterations.
+
+Trains the dense detector, converts it, fine-tunes, and writes curves.csv,
+curves.md, curves.png and blocks.md. What is finished is not done again; seeds
+may run in processes of their own (--seeds), the outputs are of all that are
+there.
+"""
+import argparse
+import os.path as osp
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mmdet_scconv.analysis.curves import Curves, read_curve
+from mmdet_scconv.analysis.runs import RunError, call, test_metrics
+from mmdet_scconv.analysis.tables import markdown_table
+from mmdet_scconv.weights.convert import Conversion, resnet_to_scconv
+from mmdet_scconv.weights.warm_start import METHODS
+
+REPO = Path(__file__).resolve().parent.parent.parent
+CONFIGS = REPO / 'configs/digits'
+STARTS = {
+    'noise': '(a) noise',
+    'copy': '(b) copied',
+    'fit': '(c) fitted',
+    'distill': '(d) fitted, distilled'
+}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work-dir', default='work_dirs/warm_start')
+    parser.add_argument(
+        '--out',
+        default=str(REPO / 'benchmarks/warm_start'),
+        help='folder of the outputs')
+    parser.add_argument('--seeds', type=int, nargs='*', default=[0, 1, 2])
+    parser.add_argument(
+        '--starts', nargs='+', choices=STARTS, default=list(STARTS))
+    parser.add_argument(
+        '--iterations', type=int, default=100, help='default: 100')
+    parser.add_argument(
+        '--interval', type=int, default=20,
+        help='iterations between evaluations (default: 20)')
+    parser.add_argument(
+        '--steps', type=int, default=150,
+        help='steps of the distillation, each block (default: 150)')
+    return parser.parse_args()
+
+
+def run(script: str, log: Path, *args: str) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(f'{log}.lock', 'w') as lock:
+        call([sys.executable, str(REPO / 'tools' / script), *args], str(log),
+             lock, torch.cuda.device_count(), lambda: None)
+
+
+def train_source(root: Path) -> str:
+    """The dense detector; returns its checkpoint."""
+    work_dir = root / 'source'
+    if not test_metrics(str(work_dir)):
+        config = str(CONFIGS / 'faster-rcnn_r50_fpn_6e_digits.py')
+        run('train.py', root / 'source.log', config, '--work-dir',
+            str(work_dir), '--resume', '--cfg-options', 'randomness.seed=0')
+        run('test.py', root / 'source-test.log', config,
+            str(work_dir / 'epoch_6.pth'), '--work-dir',
+            str(work_dir / 'test'))
+    return str(work_dir / 'epoch_6.pth')
+
+
+def scconv_config() -> str:
+    return str(CONFIGS / 'faster-rcnn_scconv-r50_fpn_6e_digits.py')
+
+
+def convert_all(root: Path, source: str, starts: list[str],
+                steps: int) -> None:
+    for method in METHODS:
+        if method not in starts:
+            continue
+        out = root / 'weights' / f'{method}.pth'
+        if not out.exists():
+            resnet_to_scconv(source, str(out), Conversion(
+                method, whole=True, config=scconv_config(), num_images=128,
+                size=128, steps=steps))
+        if not test_metrics(str(root / method)):
+            run('test.py', root / f'{method}-test.log', scconv_config(),
+                str(out), '--work-dir', str(root / method / 'test'))
+
+
+def fine_tune(root: Path, start: str, seed: int, iterations: int,
+              interval: int) -> None:
+    work_dir = root / start / f'seed{seed}'
+    curve = read_curve(start, seed, str(work_dir))
+    if iterations in curve.scores:
+        return
+    shutil.rmtree(work_dir, ignore_errors=True)
+    cfg = Config.fromfile(scconv_config())
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations,
+                         val_interval=interval)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    cfg.param_scheduler = [
+        dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0,
+             end=interval),
+        dict(type='CosineAnnealingLR', by_epoch=False, begin=interval,
+             end=iterations)
+    ]
+    cfg.default_hooks.checkpoint = dict(
+        type='CheckpointHook', by_epoch=False, interval=iterations)
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.randomness = dict(seed=seed)
+    if start != 'noise':
+        cfg.load_from = str((root / 'weights' / f'{start}.pth').resolve())
+    work_dir.mkdir(parents=True)
+    cfg.dump(work_dir / 'start.py')
+    run('train.py', work_dir / 'train.log', str(work_dir / 'start.py'),
+        '--work-dir', str(work_dir))
+
+
+def collect(root: Path, out: str) -> list[str]:
+    """Write the outputs; returns their paths."""
+    curves = [
+        read_curve(start, int(path.name[4:]), str(path))
+        for start in STARTS
+        for path in sorted((root / start).glob('seed*'))
+    ]
+    for curve in curves:
+        metrics = test_metrics(str(root / curve.name))
+        if metrics:
+            curve.scores[0] = metrics['coco/bbox_mAP']
+    dense = test_metrics(str(root / 'source'))['coco/bbox_mAP']
+    paths = Curves(curves, STARTS, dense, 'dense detector').write(out)
+    blocks = torch.load(root / 'weights/distill.pth',
+                        weights_only=True)['meta']['blocks']
+    columns = [key for key in blocks[0] if key not in ('seconds', 'ridge')]
+    rows = [[block[key] if key == 'name' else f'{100 * block[key]:.1f}'
+             for key in columns] for block in blocks]
+    path = osp.join(out, 'blocks.md')
+    Path(path).write_text(markdown_table(
+        [key.replace('_', ', ') for key in columns], rows))
+    return [*paths, path]
+
+
+def main():
+    args = parse_args()
+    root = Path(args.work_dir)
+    try:
+        source = train_source(root)
+        convert_all(root, source, args.starts, args.steps)
+        for seed in args.seeds:
+            for start in args.starts:
+                fine_tune(root, start, seed, args.iterations, args.interval)
+                print(f'{start}, seed {seed}: done', flush=True)
+    except RunError as error:
+        raise SystemExit(f'warm_start_experiment: {error}') from None
+    print('Written: ' + ', '.join(collect(root, args.out)))
+
+
+if __name__ == '__main__':
+    main()
