@@ -116,6 +116,7 @@ def fine_tune(root: Path, start: str, seed: int, iterations: int,
     ]
     cfg.default_hooks.checkpoint = dict(
         type='CheckpointHook', by_epoch=False, interval=iterations)
+    cfg.default_hooks.logger.log_metric_by_epoch = False
     cfg.log_processor = dict(by_epoch=False)
     cfg.randomness = dict(seed=seed)
     if start != 'noise':
