@@ -51,6 +51,9 @@ def parse_args():
         '--interval', type=int, default=20,
         help='iterations between evaluations (default: 20)')
     parser.add_argument(
+        '--lr', type=float, default=1e-3,
+        help='learning rate of the fine-tuning (default: 0.001)')
+    parser.add_argument(
         '--steps', type=int, default=150,
         help='steps of the distillation, each block (default: 150)')
     return parser.parse_args()
@@ -96,7 +99,7 @@ def convert_all(root: Path, source: str, starts: list[str],
 
 
 def fine_tune(root: Path, start: str, seed: int, iterations: int,
-              interval: int) -> None:
+              interval: int, lr: float) -> None:
     work_dir = root / start / f'seed{seed}'
     curve = read_curve(start, seed, str(work_dir))
     if iterations in curve.scores:
@@ -118,6 +121,7 @@ def fine_tune(root: Path, start: str, seed: int, iterations: int,
         type='CheckpointHook', by_epoch=False, interval=iterations)
     cfg.default_hooks.logger.log_metric_by_epoch = False
     cfg.log_processor = dict(by_epoch=False)
+    cfg.optim_wrapper.optimizer.lr = lr
     cfg.randomness = dict(seed=seed)
     if start != 'noise':
         cfg.load_from = str((root / 'weights' / f'{start}.pth').resolve())
@@ -159,7 +163,8 @@ def main():
         convert_all(root, source, args.starts, args.steps)
         for seed in args.seeds:
             for start in args.starts:
-                fine_tune(root, start, seed, args.iterations, args.interval)
+                fine_tune(root, start, seed, args.iterations, args.interval,
+                          args.lr)
                 print(f'{start}, seed {seed}: done', flush=True)
     except RunError as error:
         raise SystemExit(f'warm_start_experiment: {error}') from None
