@@ -56,9 +56,10 @@ setup(
         # with --no-build-isolation: mmcv is compiled against torch
         mm=[stack['TORCH'], *stack['MM_STACK'].values()],
         demo=['scikit-learn'],
+        export=['onnx', 'onnxruntime', 'onnxscript'],
         safetensors=['safetensors'],
         test=[
-            'hypothesis', 'pytest', 'pytest-timeout', 'ruff', 'safetensors',
-            'scikit-learn'
+            'hypothesis', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
+            'pytest-timeout', 'ruff', 'safetensors', 'scikit-learn'
         ],
     ))

@@ -1,0 +1,115 @@
+"""The parts of a config's model that can be exported."""
+import copy
+
+import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from torch import nn
+
+from ..classification import ImageClassifier
+from ..layers.common import check
+from .export import TRACED, Part
+
+PARTS = ('backbone', 'classifier')
+
+
+def classes_of(cfg: Config) -> list[str]:
+    """Names of the classes, in the order of labels, from a config's test data
+    set; empty where it does not tell them."""
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    classes = dataset.get('metainfo', {}).get('classes')
+    if classes is None and 'type' in dataset:
+        metainfo = getattr(DATASETS.get(dataset.type), 'METAINFO', {})
+        classes = metainfo.get('classes')
+    return [classes] if isinstance(classes, str) else list(classes or ())
+
+
+def metadata_of(cfg: Config) -> dict[str, str]:
+    """What a user of an exported file must know of its input and labels.
+
+    Returns:
+        dict: ``channels`` ('RGB' or 'BGR'), ``mean`` and ``std`` (pixels from
+        0 to 255, minus mean, by std) and ``size_divisor`` (what zeros at
+        right and bottom bring height and width to a multiple of), all of
+        float32 images, (N, 3, H, W); ``classes``, one a line; ``config``,
+        its name.
+    """
+    data = cfg.model.get('data_preprocessor') or {}
+    return dict(
+        channels='RGB' if data.get('bgr_to_rgb') else 'BGR',
+        mean=' '.join(map(str, data.get('mean') or (0, 0, 0))),
+        std=' '.join(map(str, data.get('std') or (1, 1, 1))),
+        size_divisor=str(data.get('pad_size_divisor', 1)),
+        classes='\n'.join(classes_of(cfg)),
+        config=cfg.filename.replace('\\', '/').rsplit('/', 1)[-1]
+        if cfg.filename else '')
+
+
+def deploy(model: nn.Module) -> bool:
+    """Bring a model's backbone into its form for inference, where it has
+    one; whether it has."""
+    backbone = getattr(model, 'backbone', model)
+    if not hasattr(backbone, 'switch_to_deploy'):
+        return False
+    backbone.switch_to_deploy()
+    return True
+
+
+def part_of(model: nn.Module, name: str,
+            metadata: dict[str, str] | None = None) -> Part:
+    """A part of a detector or classifier, to be exported.
+
+    The reference is a copy of it as it is; the model's backbone itself goes
+    into its deployed form where it has one.
+
+    Args:
+        model (nn.Module): In eval mode, on the CPU.
+        name (str): 'backbone': the outputs are its stages, as
+            ``out_indices`` has them. 'classifier': an ImageClassifier's
+            scores before the softmax, (N, num_classes).
+        metadata (dict): Of :func:`metadata_of`.
+
+    Raises:
+        ValueError: If there is no such part.
+    """
+    check(name in PARTS, 'part', name, f'one of {PARTS}')
+    if name == 'classifier':
+        check(
+            isinstance(model, ImageClassifier), 'part', name,
+            f'only of an ImageClassifier, not of a {type(model).__name__}')
+        module, outputs = Classifier(model), ('scores', )
+    else:
+        module = model.backbone
+        outputs = stage_names(module)
+    reference = copy.deepcopy(module)
+    deployed = deploy(model)
+    return Part(
+        module, reference, outputs,
+        dict(
+            metadata or {},
+            part=name,
+            backbone=type(model.backbone).__name__ +
+            (', deployed' if deployed else '')))
+
+
+class Classifier(nn.Module):
+    """An ImageClassifier with a tuple as its output."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+        return self.model(images),
+
+
+def stage_names(backbone: nn.Module) -> tuple[str, ...]:
+    """A name for each output: stage1, ... where the backbone has
+    ``out_indices``, else output1, ..."""
+    batch, height, width = TRACED
+    with torch.no_grad():
+        count = len(backbone(torch.zeros(batch, 3, height, width)))
+    indices = getattr(backbone, 'out_indices', ())
+    if len(indices) == count:
+        return tuple(f'stage{i + 1}' for i in indices)
+    return tuple(f'output{i + 1}' for i in range(count))

@@ -1,0 +1,129 @@
+#!/usr/bin/env python
+"""Export a model to ONNX or torch.export, and check the file.
+
+The backbone is exported in its deployed form (BatchNorms folded). The file
+takes any batch size, height and width; it is run in onnxruntime (.pt2: in
+PyTorch, from the file) and compared with the model as trained, in PyTorch. If
+the outputs differ by more than the tolerance, no file is left and the status
+is 1.
+"""
+import argparse
+import json
+
+from mmengine.config import DictAction
+
+from mmdet_scconv.analysis.models import (
+    load_model,
+    read_config,
+    read_picture,
+)
+from mmdet_scconv.analysis.tables import print_table
+from mmdet_scconv.deployment.export import (
+    CHECKED,
+    SUFFIXES,
+    TOLERANCE,
+    WrongExport,
+    export,
+)
+from mmdet_scconv.deployment.parts import PARTS, metadata_of, part_of
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='its weights (without: random ones)')
+    parser.add_argument(
+        '--out',
+        required=True,
+        help=f'file to write; its end, one of {SUFFIXES}, is the format')
+    parser.add_argument(
+        '--part',
+        choices=PARTS,
+        default='backbone',
+        help='what to export (default: backbone)')
+    parser.add_argument(
+        '--check-shapes',
+        nargs='+',
+        metavar='NxHxW',
+        default=['x'.join(map(str, shape)) for shape in CHECKED],
+        help='batch sizes, heights and widths of noise to check with '
+        '(default: %(default)s)')
+    parser.add_argument(
+        '--images',
+        nargs='+',
+        default=[],
+        help='image files to check with, too, as the test pipeline gives them')
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        default=TOLERANCE,
+        help='largest difference that is right, relative to the largest value '
+        'of an output (default: %(default)s)')
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        default=5,
+        help='timed runs of each (default: %(default)s)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value')
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f'--rounds {args.rounds}: a number >= 1')
+    try:
+        args.shapes = [
+            tuple(int(size) for size in shape.split('x'))
+            for shape in args.check_shapes
+        ]
+    except ValueError:
+        parser.error(f'--check-shapes {" ".join(args.check_shapes)}: as '
+                     '2x160x128, batch size x height x width')
+    return args
+
+
+def print_comparisons(comparisons, other):
+    print_table(
+        'Exported file beside PyTorch (medians)',
+        ['input', 'largest difference', 'relative', 'PyTorch ms',
+         f'{other} ms'],
+        [[
+            'x'.join(map(str, c.shape)), f'{c.difference.absolute:.2e}',
+            f'{c.difference.relative:.2e}', f'{1e3 * c.torch_seconds:.1f}',
+            f'{1e3 * c.file_seconds:.1f}'
+        ] for c in comparisons])
+
+
+def run(args):
+    cfg = read_config(args.config, args.cfg_options)
+    model = load_model(cfg, args.checkpoint)
+    images = [read_picture(model, cfg, path).inputs for path in args.images]
+    part = part_of(model, args.part, metadata_of(cfg))
+    if args.checkpoint is None:
+        print('Weights are random: no checkpoint was named')
+    print(f'{args.part}: {part.metadata["backbone"]}')
+    runner = 'onnxruntime' if args.out.endswith('.onnx') else '.pt2'
+    try:
+        comparisons = export(part, args.out, args.shapes, images,
+                             args.tolerance, args.rounds)
+    except WrongExport as error:
+        print_comparisons(error.comparisons, runner)
+        raise
+    print_comparisons(comparisons, runner)
+    print(f'{args.out}: outputs {", ".join(part.outputs)}; '
+          f'{json.dumps(part.metadata)}')
+
+
+def main():
+    try:
+        run(parse_args())
+    except (FileNotFoundError, ImportError, ValueError, WrongExport) as error:
+        raise SystemExit(f'export: {error}') from None
+
+
+if __name__ == '__main__':
+    main()
