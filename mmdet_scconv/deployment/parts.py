@@ -1,16 +1,19 @@
 """The parts of a config's model that can be exported."""
 import copy
+from functools import partial
 
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
+from ..backbones.deploy import deploy_backbone
 from ..classification import ImageClassifier
 from ..layers.common import check
-from .export import TRACED, Part
+from .detector import DetectorGraph, Predictions, detection_differences
+from .export import TRACED, Part, differences
 
-PARTS = ('backbone', 'classifier')
+PARTS = ('backbone', 'detector', 'classifier')
 
 
 def classes_of(cfg: Config) -> list[str]:
@@ -48,10 +51,9 @@ def metadata_of(cfg: Config) -> dict[str, str]:
 def deploy(model: nn.Module) -> bool:
     """Bring a model's backbone into its form for inference, where it has
     one; whether it has."""
-    backbone = getattr(model, 'backbone', model)
-    if not hasattr(backbone, 'switch_to_deploy'):
+    if not hasattr(model.backbone, 'switch_to_deploy'):
         return False
-    backbone.switch_to_deploy()
+    deploy_backbone(model)
     return True
 
 
@@ -65,7 +67,8 @@ def part_of(model: nn.Module, name: str,
     Args:
         model (nn.Module): In eval mode, on the CPU.
         name (str): 'backbone': the outputs are its stages, as
-            ``out_indices`` has them. 'classifier': an ImageClassifier's
+            ``out_indices`` has them. 'detector': boxes, scores and labels,
+            see :class:`DetectorGraph`. 'classifier': an ImageClassifier's
             scores before the softmax, (N, num_classes).
         metadata (dict): Of :func:`metadata_of`.
 
@@ -73,15 +76,22 @@ def part_of(model: nn.Module, name: str,
         ValueError: If there is no such part.
     """
     check(name in PARTS, 'part', name, f'one of {PARTS}')
-    if name == 'classifier':
+    compare = differences
+    if name == 'detector':
+        module, outputs = DetectorGraph(model), ('boxes', 'scores', 'labels')
+        reference = Predictions(copy.deepcopy(model))
+        compare = partial(
+            detection_differences,
+            score_threshold=model.roi_head.test_cfg.score_thr)
+    elif name == 'classifier':
         check(
             isinstance(model, ImageClassifier), 'part', name,
             f'only of an ImageClassifier, not of a {type(model).__name__}')
         module, outputs = Classifier(model), ('scores', )
+        reference = copy.deepcopy(module)
     else:
-        module = model.backbone
-        outputs = stage_names(module)
-    reference = copy.deepcopy(module)
+        module, outputs = model.backbone, stage_names(model.backbone)
+        reference = copy.deepcopy(module)
     deployed = deploy(model)
     return Part(
         module, reference, outputs,
@@ -89,7 +99,7 @@ def part_of(model: nn.Module, name: str,
             metadata or {},
             part=name,
             backbone=type(model.backbone).__name__ +
-            (', deployed' if deployed else '')))
+            (', deployed' if deployed else '')), compare)
 
 
 class Classifier(nn.Module):

@@ -6,12 +6,18 @@ takes any batch size, height and width; it is run in onnxruntime (.pt2: in
 PyTorch, from the file) and compared with the model as trained, in PyTorch. If
 the outputs differ by more than the tolerance, no file is left and the status
 is 1.
+
+An SRU has a threshold, where rounding can make a large difference. So small
+inputs are checked, and drawn again where they differ ("draws"): what is wrong
+differs in each draw. The last row is the size of use; it is timed, and its
+difference is not judged.
 """
 import argparse
 import json
 
 from mmengine.config import DictAction
 
+from mmdet_scconv.analysis.complexity import is_classifier
 from mmdet_scconv.analysis.models import (
     load_model,
     read_config,
@@ -49,13 +55,20 @@ def parse_args():
         nargs='+',
         metavar='NxHxW',
         default=['x'.join(map(str, shape)) for shape in CHECKED],
-        help='batch sizes, heights and widths of noise to check with '
+        help='small batch sizes, heights and widths of noise to check with '
         '(default: %(default)s)')
     parser.add_argument(
         '--images',
         nargs='+',
         default=[],
         help='image files to check with, too, as the test pipeline gives them')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='size of use in pixels (default: 800 1344, of a classifier 224 '
+        '224)')
     parser.add_argument(
         '--tolerance',
         type=float,
@@ -89,11 +102,12 @@ def parse_args():
 def print_comparisons(comparisons, other):
     print_table(
         'Exported file beside PyTorch (medians)',
-        ['input', 'largest difference', 'relative', 'PyTorch ms',
-         f'{other} ms'],
+        ['input', 'compared', 'largest difference', 'relative', 'draws',
+         'PyTorch ms', f'{other} ms'],
         [[
-            'x'.join(map(str, c.shape)), f'{c.difference.absolute:.2e}',
-            f'{c.difference.relative:.2e}', f'{1e3 * c.torch_seconds:.1f}',
+            'x'.join(map(str, c.shape)), c.difference.compared,
+            f'{c.difference.absolute:.2e}', f'{c.difference.relative:.2e}',
+            c.draws, f'{1e3 * c.torch_seconds:.1f}',
             f'{1e3 * c.file_seconds:.1f}'
         ] for c in comparisons])
 
@@ -106,10 +120,12 @@ def run(args):
     if args.checkpoint is None:
         print('Weights are random: no checkpoint was named')
     print(f'{args.part}: {part.metadata["backbone"]}')
+    shape = args.shape or ((224, 224) if is_classifier(cfg.model) else
+                           (800, 1344))
     runner = 'onnxruntime' if args.out.endswith('.onnx') else '.pt2'
     try:
         comparisons = export(part, args.out, args.shapes, images,
-                             args.tolerance, args.rounds)
+                             [(1, *shape)], args.tolerance, args.rounds)
     except WrongExport as error:
         print_comparisons(error.comparisons, runner)
         raise
