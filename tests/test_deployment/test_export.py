@@ -91,27 +91,31 @@ class Strided(nn.Module):
         return self.norm(self.conv(self.stem(images))),
 
 
-def test_onnx_of_a_stride(tmp_path):
-    """Odd sizes: the pooled branch has a last window that is cut off."""
+@pytest.fixture(scope='module')
+def strided():
     torch.manual_seed(0)
     module = settle(Strided(), (2, 3, 32, 32))
     reference = copy.deepcopy(module)
     module.conv = module.conv.deploy(module.norm)
     module.norm = nn.Identity()
+    return Part(module, reference, ('out', ), dict(classes='a\nb'))
+
+
+def test_onnx_of_a_stride(tmp_path, strided):
+    """Odd sizes: the pooled branch has a last window that is cut off."""
     export(
-        Part(module, reference, ('out', )),
+        strided,
         str(tmp_path / 'a.onnx'), [(1, 33, 48), (2, 47, 30)],
         tolerance=1e-4,
         rounds=1)
 
 
-def test_a_program_is_loaded_again(tmp_path):
-    part = part_of(small_model(), 'classifier', dict(classes='a\nb'))
-    path = str(tmp_path / 'classifier.pt2')
-    export(part, path, [(2, 33, 47)], tolerance=1e-4, rounds=1)
+def test_a_program_is_loaded_again(tmp_path, strided):
+    path = str(tmp_path / 'a.pt2')
+    export(strided, path, [(2, 33, 47)], tolerance=1e-4, rounds=1)
     images = torch.randn(1, 3, 70, 50)
     with torch.no_grad():
-        expected, = part.reference(images)
+        expected, = strided.reference(images)
     torch.testing.assert_close(
         load(path)(images)[0], expected, rtol=1e-4, atol=1e-4)
     assert read_metadata(path)['classes'] == 'a\nb'
