@@ -1,5 +1,4 @@
 """A whole detector as one graph, beside MMDetection's predict."""
-import copy
 
 import pytest
 import torch
@@ -11,17 +10,7 @@ from mmdet_scconv.analysis.models import read_config
 from mmdet_scconv.deployment.detector import (
     DetectorGraph,
     Predictions,
-    detection_differences,
 )
-from mmdet_scconv.deployment.export import (
-    Part,
-    export,
-    load,
-    trace,
-    write_onnx,
-)
-from mmdet_scconv.deployment.operators import padded_nms, roi_align
-from mmdet_scconv.deployment.parts import part_of
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 SMALL = {
