@@ -3,13 +3,14 @@
 A stock config is built with its ResNet or ResNeXt swapped, without weights,
 and does a training and a test step on two small images of noise. The model is
 as wide and as deep as ever. Where it fails, the stock config is tried
-likewise: what fails there, too, is MMDetection's own.
+likewise: what fails there, too, is MMDetection's own. Some detectors need more
+pixels than others, for their pyramid or their number of queries: before such a
+verdict, both are tried on larger images.
 """
 import multiprocessing
 import os
-import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,8 @@ STOCK_CONFIGS = Path(mmdet.__path__[0], '.mim', 'configs')
 SWAPPABLE = ('ResNet', 'ResNetV1d', 'ResNeXt')
 NUM_IMAGES = 2
 NUM_BOXES = 3
-COLUMNS = ('config', 'backbone', 'Params (M)', 'loss', 's', 'result')
+SIZES = (128, 384)
+COLUMNS = ('config', 'backbone', 'Params (M)', 'size', 'loss', 'result')
 
 
 def swapped(backbone: dict, name: str) -> dict:
@@ -255,12 +257,12 @@ class Attempt:
     backbone: str = ''
     params: int | None = None
     loss: float | None = None
-    seconds: float | None = None
     failed: str = ''
     error: str = ''
 
 
-def attempt(config: str, backbone: str | None, size: int = 128) -> Attempt:
+def attempt(config: str, backbone: str | None,
+            size: int = SIZES[0]) -> Attempt:
     """Build, train and test once.
 
     Args:
@@ -268,7 +270,6 @@ def attempt(config: str, backbone: str | None, size: int = 128) -> Attempt:
         backbone (str | None): Type to swap to; None: the stock config.
         size (int): Height and width of the images in pixels. Defaults to 128.
     """
-    start = time.monotonic()
     torch.manual_seed(0)
     done, step = Attempt(), 'build'
     try:
@@ -299,7 +300,7 @@ def attempt(config: str, backbone: str | None, size: int = 128) -> Attempt:
         text = ' '.join(text.split())
         done = replace(
             done, failed=step, error=f'{type(error).__name__}: {text}')
-    return replace(done, seconds=time.monotonic() - start)
+    return done
 
 
 def _child(pipe, log: str, *args) -> None:
@@ -311,7 +312,7 @@ def _child(pipe, log: str, *args) -> None:
 
 def attempt_apart(config: str,
                   backbone: str | None,
-                  size: int = 128,
+                  size: int = SIZES[0],
                   timeout: float = 300,
                   log_dir: str | None = None) -> Attempt:
     """:func:`attempt` in a process of its own, which may crash or hang.
@@ -352,9 +353,10 @@ def attempt_apart(config: str,
 @dataclass(frozen=True)
 class Trial:
     """A config with the swapped backbone, and with its own where that
-    failed."""
+    failed; on images of ``size`` pixels."""
 
     config: str
+    size: int
     swapped: Attempt
     stock: Attempt | None = None
 
@@ -382,17 +384,26 @@ class Trial:
 
 
 def try_config(config: str,
-               run: Callable[[str, str | None], Attempt],
-               backbone: str = 'SCConvResNet') -> Trial:
+               run: Callable[[str, str | None, int], Attempt],
+               backbone: str = 'SCConvResNet',
+               sizes: Sequence[int] = SIZES) -> Trial:
     """Try the swapped backbone, and the stock config if that fails.
 
     Args:
         config (str): See :func:`attempt`.
-        run (Callable): Makes an :class:`Attempt` of a config and a backbone.
+        run (Callable): Makes an :class:`Attempt` of a config, a backbone and
+            a size.
         backbone (str): Defaults to 'SCConvResNet'.
+        sizes (Sequence[int]): Of the images, in pixels. The next one is taken
+            where a step fails with both backbones. Defaults to ``SIZES``.
     """
-    first = run(config, backbone)
-    return Trial(config, first, run(config, None) if first.failed else None)
+    for size in sizes:
+        new = run(config, backbone, size)
+        stock = run(config, None, size) if new.failed else None
+        trial = Trial(config, size, new, stock)
+        if trial.works or trial.ours or new.failed not in ('train', 'test'):
+            break
+    return trial
 
 
 def representatives() -> tuple[list[str], list[str]]:
@@ -427,25 +438,23 @@ def representatives() -> tuple[list[str], list[str]]:
     return configs, without
 
 
-def table_row(trial: Trial) -> list[str]:
+def table_row(trial: Trial) -> list:
     """A line of the table, see ``COLUMNS``; of the swapped backbone."""
     new = trial.swapped
     return [
         trial.config, new.backbone or '-',
-        '-' if new.params is None else f'{new.params / 1e6:.2f}',
-        '-' if new.loss is None else f'{new.loss:.3g}',
-        '-' if new.seconds is None else f'{new.seconds:.0f}', trial.verdict
+        '-' if new.params is None else f'{new.params / 1e6:.2f}', trial.size,
+        '-' if new.loss is None else f'{new.loss:.3g}', trial.verdict
     ]
 
 
-def write_markdown(path: str, backbone: str, size: int, trials: list[Trial],
+def write_markdown(path: str, backbone: str, trials: list[Trial],
                    without: list[str]) -> None:
     """The table with its circumstances.
 
     Args:
         path (str): The file.
         backbone (str): What a ResNet was swapped to.
-        size (int): Of the images.
         trials (list[Trial]): Its lines.
         without (list[str]): Folders of MMDetection's configs without a
             backbone that can be swapped.
@@ -464,16 +473,14 @@ Of {len(trials)} configs {work} work, {ours} fail by the swap, and
 {len(trials) - work - ours} fail as they come, too.
 
 "Works": the detector is built with its ResNet or ResNeXt swapped, without
-weights, nothing frozen; a training step on {NUM_IMAGES} images of noise,
-{size}x{size}, has a finite loss and gives every parameter of the backbone a
-finite gradient; a test step has finite results. Nothing is said about
-accuracy. Stages with deformable convolutions keep those. Where a config
-fails, the stock one was tried in the same way. Params: of the backbone (a
-semi-supervised model has two); s: seconds for all of it.
+weights, nothing frozen; a training step on {NUM_IMAGES} images of noise has a
+finite loss and gives every parameter of the backbone a finite gradient; a test
+step has finite results. Nothing is said about accuracy. Stages with deformable
+convolutions keep those. Where a config fails, the stock one was tried in the
+same way; where that fails, too, both on larger images. Params: of the backbone
+(a semi-supervised model has two); size: height and width of the images.
 
-From each folder of MMDetection's configs: the one with the shortest name, r50
-first, whose backbone is a ResNet or ResNeXt. Made on the CPU by
-`tools/misc/try_backbone.py`, with {versions}.
+Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
 
 '''
     text += markdown_table(COLUMNS, [
@@ -481,8 +488,11 @@ first, whose backbone is a ResNet or ResNeXt. Made on the CPU by
         for trial in trials
     ])
     if without:
-        text += ('\nFolders without a config that has such a backbone and '
-                 f'loads here: {", ".join(without)}.\n')
+        text += (
+            '\nFrom each folder of MMDetection\'s configs: the one with the '
+            'shortest name, r50 first, whose backbone is a ResNet or ResNeXt. '
+            'Folders without a config that has one and loads here: '
+            f'{", ".join(without)}.\n')
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, 'w', encoding='utf-8') as f:
         f.write(text)

@@ -27,39 +27,54 @@ RETINANET = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 FAILED = Attempt(failed='train', error='ValueError: a')
 
 
-@pytest.mark.parametrize('config,types', [
-    (RETINANET, 'SCConvResNet'),
-    ('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'SCConvResNet'),
-    ('mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
-     'SCConvResNet'),
-    ('mmdet::detr/detr_r18_8xb2-500e_coco.py', 'SCConvResNet'),
-    ('mmdet::yolof/yolof_r50-c5_8xb8-1x_coco.py', 'SCConvResNet'),
-    pytest.param(
-        'mmdet::solo/decoupled-solo-light_r50_fpn_3x_coco.py',
-        'SCConvResNet', marks=pytest.mark.slow),
-    pytest.param(
-        'mmdet::dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py',
-        'SCConvResNet', marks=pytest.mark.slow),
-    pytest.param(
-        'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_'
-        'semi-0.1-coco.py', 'SCConvResNet', marks=pytest.mark.slow),
-    pytest.param(
-        'mmdet::tood/tood_r50_fpn_1x_coco.py', 'SCConvResNet',
-        marks=pytest.mark.slow),
-    pytest.param(
-        'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', 'SCConvResNet',
-        marks=pytest.mark.slow),
-    pytest.param(
-        'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
-        'SCConvResNet', marks=pytest.mark.slow),
-    pytest.param(
-        'mmdet::retinanet/retinanet_x101-32x4d_fpn_1x_coco.py',
-        'SCConvResNeXt', marks=pytest.mark.slow),
+SLOW = [
+    'atss/atss_r50_fpn_1x_coco.py',
+    'centernet/centernet_r18_8xb16-crop512-140e_coco.py',
+    'dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py',
+    'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+    'gfl/gfl_r50_fpn_1x_coco.py',
+    'htc/htc_r50_fpn_1x_coco.py',
+    'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+    'solo/decoupled-solo-light_r50_fpn_3x_coco.py',
+    'soft_teacher/'
+    'soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py',
+    'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py',
+    'tood/tood_r50_fpn_1x_coco.py',
+]
+
+
+@pytest.mark.parametrize('config', [
+    'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+    'detr/detr_r18_8xb2-500e_coco.py',
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    'retinanet/retinanet_r18_fpn_1x_coco.py',
+    'yolof/yolof_r50-c5_8xb8-1x_coco.py',
+    *(pytest.param(config, marks=pytest.mark.slow) for config in SLOW),
 ])
-def test_detectors(config, types):
-    done = attempt(config, 'SCConvResNet', size=64)
-    assert (done.failed, done.error, done.backbone) == ('', '', types)
+def test_detectors(config):
+    works(config, 'SCConvResNet', 64)
+
+
+def works(config, backbone, size):
+    done = attempt(f'mmdet::{config}', 'SCConvResNet', size)
+    assert (done.failed, done.error, done.backbone) == ('', '', backbone)
     assert done.loss > 0
+
+
+@pytest.mark.slow
+def test_a_resnext():
+    works('retinanet/retinanet_x101-32x4d_fpn_1x_coco.py', 'SCConvResNeXt',
+          64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', [
+    'ddod/ddod_r50_fpn_1x_coco.py',  # deformable 3x3 of P7
+    'dino/dino-4scale_r50_8xb2-12e_coco.py',  # takes its 900 best points
+])
+def test_detectors_that_need_more_pixels(config):
+    works(config, 'SCConvResNet', 384)
 
 
 def test_deformable_stages_stay():
@@ -141,9 +156,31 @@ def test_a_crash_or_hang_is_told(tmp_path, code, error):
      'KeyError: b', False),
 ])
 def test_verdict(new, stock, verdict, ours):
-    trial = try_config('c.py', lambda _, name: new if name else stock)
-    assert trial == Trial('c.py', new, stock)
+    trial = try_config('c.py', lambda _, name, size: new if name else stock,
+                       sizes=[96])
+    assert trial == Trial('c.py', 96, new, stock)
     assert (trial.verdict, trial.ours) == (verdict, ours)
+
+
+@pytest.mark.parametrize('new,stock,sizes', [
+    ([Attempt()], [], [128]),
+    ([FAILED, Attempt()], [FAILED], [128, 384]),
+    ([FAILED, FAILED], [FAILED, FAILED], [128, 384]),
+    ([FAILED], [Attempt()], [128]),
+    ([FAILED, FAILED], [FAILED, Attempt()], [128, 384]),
+    ([Attempt(failed='build')], [FAILED], [128]),
+])
+def test_larger_images_for_what_fails_with_both(new, stock, sizes):
+    taken = []
+
+    def run(config, backbone, size):
+        taken.append(size)
+        return (new if backbone else stock)[sizes.index(size)]
+
+    trial = try_config('c.py', run)
+    assert trial == Trial('c.py', sizes[-1], new[-1],
+                          stock[-1] if len(stock) == len(new) else None)
+    assert sorted(set(taken)) == sizes
 
 
 def test_representatives(tmp_path, monkeypatch):
@@ -171,14 +208,14 @@ def test_representatives(tmp_path, monkeypatch):
 def test_markdown(tmp_path):
     path = tmp_path / 'new' / 'table.md'
     trials = [
-        Trial('a.py', Attempt('SCConvResNet', 1_500_000, 1.234, 9.6)),
-        Trial('b.py', FAILED, FAILED),
-        Trial('c.py', FAILED, Attempt())
+        Trial('a.py', 64, Attempt('SCConvResNet', 1_500_000, 1.234)),
+        Trial('b.py', 64, FAILED, FAILED),
+        Trial('c.py', 64, FAILED, Attempt())
     ]
-    write_markdown(str(path), 'SCConvResNet', 128, trials, ['yolox'])
+    write_markdown(str(path), 'SCConvResNet', trials, ['yolox'])
     text = path.read_text()
     assert 'Of 3 configs 1 work, 1 fail by the swap, and\n1 fail as' in text
-    assert '| a.py | SCConvResNet | 1.50 | 1.23 | 10 | works |' in text
+    assert '| a.py | SCConvResNet | 1.50 | 64 | 1.23 | works |' in text
     assert f'torch {torch.__version__}' in text and 'yolox.' in text
 
 
@@ -195,7 +232,7 @@ def test_tool(tmp_path):
         [
             sys.executable, REPO / 'tools/misc/try_backbone.py', 'config.py',
             'wrong.py', '--size', '64', '--out', 'out/table.csv',
-            '--log-dir', 'logs'
+            'out/table.md', '--log-dir', 'logs'
         ],
         cwd=tmp_path,
         capture_output=True,
@@ -207,5 +244,7 @@ def test_tool(tmp_path):
     assert tuple(columns) == COLUMNS
     assert first[-1] == 'works'
     assert second[-1].startswith('fails by the swap, build: ValueError: ')
+    assert f'| {" | ".join(first)} |' in (tmp_path /
+                                          'out/table.md').read_text()
     assert 'Traceback' in (tmp_path / 'logs/wrong.SCConvResNet.log'
                            ).read_text()

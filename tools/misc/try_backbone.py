@@ -3,8 +3,8 @@
 
 Each config is built with its ResNet or ResNeXt swapped, and does one training
 and one test step on two small images of noise, in a process of its own. If
-that fails, the stock config is tried, too. Ends with code 1 if a config fails
-by the swap, where the stock one works.
+that fails, the stock config is tried, too; if both do, both on larger images.
+Ends with code 1 if a config fails by the swap, where the stock one works.
 """
 import argparse
 import os.path as osp
@@ -15,6 +15,7 @@ from rich.progress import track
 from mmdet_scconv.analysis.tables import print_table, write_csv
 from mmdet_scconv.analysis.try_backbone import (
     COLUMNS,
+    SIZES,
     attempt_apart,
     representatives,
     table_row,
@@ -45,8 +46,11 @@ def parse_args():
     parser.add_argument(
         '--size',
         type=int,
-        default=128,
-        help='height and width of the images (default: 128)')
+        nargs='+',
+        default=SIZES,
+        metavar='N',
+        help='height and width of the images; each next one is for what fails '
+        f'with both backbones (default: {" ".join(map(str, SIZES))})')
     parser.add_argument(
         '--timeout',
         type=float,
@@ -57,14 +61,19 @@ def parse_args():
         metavar='FOLDER',
         help='keep what each attempt prints, with the traceback of an error')
     parser.add_argument(
-        '--out', metavar='FILE', help='.md or .csv file for the table, too')
+        '--out',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='.md and .csv files for the table, too')
     args = parser.parse_args()
     if not args.configs and not args.all:
         parser.error('name a CONFIG, or --all')
-    if args.size < 32:
-        parser.error(f'--size {args.size}: a number >= 32')
-    if args.out and osp.splitext(args.out)[1] not in ('.md', '.csv'):
-        parser.error(f'--out {args.out}: must end in .md or .csv')
+    if min(args.size) < 32:
+        parser.error(f'--size {min(args.size)}: a number >= 32')
+    for path in args.out:
+        if not path.endswith(('.md', '.csv')):
+            parser.error(f'--out {path}: must end in .md or .csv')
     for path in args.configs:
         if '::' not in path and not osp.isfile(path):
             parser.error(f'no such config: {path}')
@@ -78,20 +87,18 @@ def main():
         found, without = representatives()
         configs = list(dict.fromkeys([*found, *configs]))
     run = partial(
-        attempt_apart,
-        size=args.size,
-        timeout=args.timeout,
-        log_dir=args.log_dir)
+        attempt_apart, timeout=args.timeout, log_dir=args.log_dir)
     trials, rows = [], []
     for config in track(configs, description='configs', transient=True):
-        trials.append(try_config(config, run, args.backbone))
+        trials.append(try_config(config, run, args.backbone, args.size))
         rows.append(table_row(trials[-1]))
         print(f'{config}: {trials[-1].verdict}', flush=True)
         # all that there is so far, as it may take an hour
-        if args.out and args.out.endswith('.csv'):
-            write_csv(args.out, COLUMNS, rows)
-        elif args.out:
-            write_markdown(args.out, args.backbone, args.size, trials, without)
+        for path in args.out:
+            if path.endswith('.csv'):
+                write_csv(path, COLUMNS, rows)
+            else:
+                write_markdown(path, args.backbone, trials, without)
     print_table(f'Detectors with {args.backbone}', COLUMNS, rows)
     failed = [trial.config for trial in trials if trial.ours]
     if failed:
