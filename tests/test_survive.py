@@ -130,7 +130,7 @@ def assert_same(a, b, path=''):
 
 def test_killed_at_random_moments(start, tmp_path):
     """Every other kill comes while a checkpoint is written."""
-    rng = random.Random(0)  # noqa: S311
+    rng = random.Random(0)  # noqa: S311 (no secret)
     begin = time.monotonic()
     whole = start('train.py', CONFIG, '--work-dir', 'whole', *options(EPOCHS))
     assert whole.wait_for(lambda: 'Epoch(train)' in whole.text())

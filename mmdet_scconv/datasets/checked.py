@@ -63,7 +63,8 @@ class CheckedDataset:
     def full_init(self) -> None:
         """
         Raises:
-            DataError: If ``classes`` are no names, or the data is not usable.
+            DataError: If ``classes`` are no names, the data is not usable,
+                or there is a ``proposal_file``.
         """
         if self._fully_initialized:
             return
@@ -71,6 +72,11 @@ class CheckedDataset:
         if not isinstance(classes, list | tuple) or not classes:
             raise DataError(f'metainfo classes={classes!r} is not valid: a '
                             "tuple of names, e.g. classes=('object', )")
+        if self.proposal_file is not None:
+            raise DataError(
+                f'proposal_file={self.proposal_file!r} is not read here: it '
+                'is a pickle, which can run code of whoever made it. If you '
+                'trust it, take the data set of MMDetection itself')
         self.flaws = []
         self.unknown = Counter()
         self.known = 0
@@ -165,7 +171,8 @@ def check_voc_file(path: str, backend_args: dict | None = None) -> None:
         DataError: If it is no XML, or is not complete.
     """
     content = get(path, backend_args=backend_args)
-    if b'<!ENTITY' in content:  # nested ones could fill the memory
+    # nested ones could fill the memory; in UTF-16 there are zeros between
+    if b'<!ENTITY' in content.replace(b'\0', b''):
         raise DataError(f'{path} defines XML entities, which annotations do '
                         'not need')
     try:

@@ -1,7 +1,21 @@
 """Stops a training whose loss is no longer a number."""
+from itertools import chain
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+
+
+def image_paths(data_batch: dict) -> list[str]:
+    """The image files of a batch, each once: also of the frames of videos and
+    of the branches of semi-supervised training."""
+    samples = data_batch.get('data_samples', ())
+    if isinstance(samples, dict):
+        samples = chain(*samples.values())
+    frames = chain(*(getattr(sample, 'video_data_samples', [sample])
+                     for sample in samples))
+    paths = (getattr(frame, 'img_path', None) for frame in frames)
+    return list(dict.fromkeys(str(path) for path in paths if path))
 
 
 @HOOKS.register_module()
@@ -27,15 +41,12 @@ class CheckLossHook(Hook):
         losses = ', '.join(
             f'{name}={value:.4g}' for name, value in outputs.items()
             if not torch.isfinite(torch.as_tensor(value)).all())
-        images = [
-            getattr(sample, 'img_path', '?')
-            for sample in data_batch['data_samples']
-        ]
+        images = image_paths(data_batch) or ['not told by the data']
         rates = runner.optim_wrapper.get_lr().get('lr', [])
         raise FloatingPointError(
             f'iteration {runner.iter + 1} (epoch {runner.epoch + 1}, batch '
             f'{batch_idx + 1}): {losses}. Images of the batch:\n  ' +
-            '\n  '.join(map(str, images)) +
+            '\n  '.join(images) +
             '\nThe training stops here; earlier checkpoints are kept. Usual '
             f'causes: a learning rate (now {max(rates, default=0):.3g}) too '
             'high for the batch size, see --auto-scale-lr; annotations, see '

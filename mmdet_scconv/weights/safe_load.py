@@ -9,6 +9,7 @@ import os
 import os.path as osp
 import pickle
 import re
+import shlex
 
 import torch
 from mmengine.logging import HistoryBuffer
@@ -66,9 +67,9 @@ def load_as_data(path: str) -> dict:
                 f'{path} is not loaded: it holds {found[1] or found[0]}, '
                 'which could run code of whoever made the file. If you trust '
                 'it, copy its weights alone to a new file:\n  python -c '
-                '"import torch; torch.save(dict(state_dict=torch.load('
-                f"'{path}', 'cpu', weights_only=False)['state_dict']), "
-                "'weights.pth')\"") from None
+                '"import sys, torch; torch.save(dict(state_dict=torch.load('
+                "sys.argv[1], 'cpu', weights_only=False)['state_dict']), "
+                f"'weights.pth')\" {shlex.quote(path)}") from None
         raise CheckpointError(
             f'{path} is damaged, or no checkpoint') from error
     except Exception as error:  # a damaged pickle can raise anything

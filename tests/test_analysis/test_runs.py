@@ -158,6 +158,7 @@ def test_killed_run_is_resumed(run, signal_number):
     if signal_number == signal.SIGKILL:
         with pytest.raises(RunError, match='another process is working'):
             start(run)
+        # any pkill will do
         subprocess.run(['pkill', '-9', '-f', run.work_dir])  # noqa: S607
         time.sleep(0.2)
     assert run.state() == 'started'

@@ -264,6 +264,15 @@ def test_malformed_xml(voc, old, new, message):
         voc.build()
 
 
+def test_entities_in_another_encoding(voc):
+    voc.edit_xml({'<annotation>': '<!DOCTYPE a [<!ENTITY b "c">]><annotation>'
+                  })
+    path = voc.root / 'Annotations/a.xml'
+    path.write_bytes(path.read_text().encode('utf-16'))
+    with pytest.raises(DataError, match='a.xml defines XML entities'):
+        voc.build()
+
+
 def test_xml_without_a_size(voc):
     voc.edit_xml({'<width>80</width>': '<width>0</width>'})
     assert voc.build().get_data_info(0)['width'] == WIDTH
@@ -315,6 +324,12 @@ def test_json_that_is_none(coco):
 def test_json_without_areas(coco):
     coco.edit_json(lacks('annotations', 'area'))
     assert len(coco.build()[0]['data_samples'].gt_instances) == 2
+
+
+def test_proposals_are_not_unpickled(data):
+    """Their file does not even exist."""
+    with pytest.raises(DataError, match="proposal_file='a.pkl' is not read"):
+        data.build(proposal_file='a.pkl')
 
 
 # classes

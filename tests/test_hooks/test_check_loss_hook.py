@@ -2,9 +2,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmdet.structures import DetDataSample
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.hooks import Hook
+from toy import toy_runner
 
 from mmdet_scconv.hooks import CheckLossHook
+from mmdet_scconv.hooks.check_loss_hook import image_paths
 
 
 @pytest.fixture
@@ -15,9 +18,11 @@ def runner():
         optim_wrapper=SimpleNamespace(get_lr=lambda: dict(lr=[0.02, 0.002])))
 
 
-BATCH = dict(data_samples=[
-    DetDataSample(metainfo=dict(img_path=f'{name}.jpg')) for name in 'ab'
-])
+def sample(name):
+    return DetDataSample(metainfo=dict(img_path=f'{name}.jpg'))
+
+
+BATCH = dict(data_samples=[sample('a'), sample('b')])
 
 
 @pytest.mark.parametrize('bad', ['nan', 'inf'])
@@ -38,3 +43,39 @@ def test_names_iteration_loss_and_images(runner, bad):
 def test_a_finite_loss_passes(runner):
     CheckLossHook().after_train_iter(runner, 6, BATCH,
                                      dict(loss=torch.tensor(1e30)))
+
+
+@pytest.mark.parametrize('batch,paths', [
+    (BATCH, ['a.jpg', 'b.jpg']),
+    (dict(data_samples=dict(  # semi-supervised
+        sup=[None, sample('a')],
+        unsup_teacher=[sample('b'), None],
+        unsup_student=[sample('b'), None])), ['a.jpg', 'b.jpg']),
+    (dict(data_samples=[
+        TrackDataSample(video_data_samples=[sample('a'), sample('b')])
+    ]), ['a.jpg', 'b.jpg']),
+    (dict(data_samples=[DetDataSample()]), []),
+    (dict(inputs=[]), []),
+])
+def test_image_paths(batch, paths):
+    assert image_paths(batch) == paths
+
+
+class Spoil(Hook):
+    """As a learning rate that is far too high does, in the second epoch."""
+    priority = 'VERY_HIGH'
+
+    def before_train_epoch(self, runner):
+        if runner.epoch == 1:
+            runner.model.linear.weight.data.fill_(float('nan'))
+
+
+def test_stops_the_training_before_it_saves(tmp_path):
+    runner = toy_runner(
+        tmp_path,
+        hooks=[Spoil()],
+        check_loss=dict(type='CheckLossHook'),
+        checkpoint=dict(type='SafeCheckpointHook', interval=1))
+    with pytest.raises(FloatingPointError, match='iteration 3 .*loss=nan'):
+        runner.train()
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1.pth']
