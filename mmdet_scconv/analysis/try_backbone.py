@@ -438,13 +438,14 @@ def representatives() -> tuple[list[str], list[str]]:
     return configs, without
 
 
-def table_row(trial: Trial) -> list:
+def table_row(trial: Trial) -> list[str]:
     """A line of the table, see ``COLUMNS``; of the swapped backbone."""
     new = trial.swapped
     return [
         trial.config, new.backbone or '-',
-        '-' if new.params is None else f'{new.params / 1e6:.2f}', trial.size,
-        '-' if new.loss is None else f'{new.loss:.3g}', trial.verdict
+        '-' if new.params is None else f'{new.params / 1e6:.2f}',
+        str(trial.size), '-' if new.loss is None else f'{new.loss:.3g}',
+        trial.verdict
     ]
 
 
