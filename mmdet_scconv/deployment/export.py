@@ -28,11 +28,14 @@ from .operators import onnx_translations
 SUFFIXES = ('.onnx', '.pt2')
 INPUT = 'images'
 METADATA = 'mmdet_scconv.json'  # in a .pt2
-# Images to trace with. Two: where a batch of one is computed in another way,
-# it is the general way that is traced; uneven: no dimension equals another.
-TRACED = (2, 64, 96)
-# small ones, see compare(); odd ones, and a batch of one
+# Images to trace with: where a size of one is computed in another way, it is
+# the general way that is traced. So there are two, and maps of stride 64 are
+# wider than one; height and width differ.
+TRACED = (2, 192, 320)
+# Small ones, see compare(); odd ones, and a batch of one. A .pt2 cannot be run
+# where a map that was wider is one pixel wide.
 CHECKED = ((1, 64, 96), (2, 33, 47), (3, 65, 50))
+DETECTOR_CHECKED = ((1, 96, 128), (2, 65, 83), (3, 97, 70))
 TOLERANCE = 1e-3
 # see compare()
 DRAWS = 8
@@ -119,6 +122,7 @@ class Part:
             of the images; is written into it.
         differences (Callable): Of the reference's outputs and a file's, for
             each image of a batch.
+        shapes (tuple): Batch sizes, heights and widths to check with.
     """
 
     module: nn.Module
@@ -127,6 +131,7 @@ class Part:
     metadata: dict[str, str] = field(default_factory=dict)
     differences: Callable[[Sequence[Tensor], Sequence[Tensor]],
                           list[Difference]] = differences
+    shapes: tuple[tuple[int, int, int], ...] = CHECKED
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,8 @@ def write_onnx(program: ExportedProgram, path: str, part: Part) -> None:
 
 
 def write_program(program: ExportedProgram, path: str, part: Part) -> None:
-    """Write a torch.export archive, weights included."""
+    """Write a torch.export archive, weights included. A whole detector's can
+    be loaded where :mod:`mmdet_scconv.deployment.operators` was imported."""
     torch.export.save(
         program, path, extra_files={METADATA: json.dumps(part.metadata)})
 
@@ -330,7 +336,7 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
 
 def export(part: Part,
            path: str,
-           shapes: Sequence[tuple[int, int, int]] = CHECKED,
+           shapes: Sequence[tuple[int, int, int]] | None = None,
            images: Sequence[Tensor] = (),
            timed: Sequence[tuple[int, int, int]] = (),
            tolerance: float = TOLERANCE,
@@ -342,7 +348,7 @@ def export(part: Part,
         path (str): Ends in .onnx or .pt2; an older file is replaced when the
             new one is right.
         shapes (Sequence): Batch sizes, heights and widths of noise to check
-            with.
+            with. Defaults to the part's.
         images (Sequence[Tensor]): Further inputs to check with.
         timed (Sequence): Shapes of noise whose difference is not judged.
         tolerance (float): The largest relative difference that is right.
@@ -360,6 +366,7 @@ def export(part: Part,
     stem, suffix = osp.splitext(path)
     check(suffix in SUFFIXES, 'path', path, f'it ends in one of {SUFFIXES}')
     check(tolerance > 0, 'tolerance', tolerance, 'a number > 0')
+    shapes = part.shapes if shapes is None else shapes
     check(len(shapes) + len(images), 'shapes', shapes, 'at least one')
     for shape in (*shapes, *timed):
         check(

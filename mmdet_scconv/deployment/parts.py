@@ -11,7 +11,7 @@ from ..backbones.deploy import deploy_backbone
 from ..classification import ImageClassifier
 from ..layers.common import check
 from .detector import DetectorGraph, Predictions, detection_differences
-from .export import TRACED, Part, differences
+from .export import CHECKED, DETECTOR_CHECKED, Part, differences
 
 PARTS = ('backbone', 'detector', 'classifier')
 
@@ -99,7 +99,8 @@ def part_of(model: nn.Module, name: str,
             metadata or {},
             part=name,
             backbone=type(model.backbone).__name__ +
-            (', deployed' if deployed else '')), compare)
+            (', deployed' if deployed else '')), compare,
+        DETECTOR_CHECKED if name == 'detector' else CHECKED)
 
 
 class Classifier(nn.Module):
@@ -116,9 +117,8 @@ class Classifier(nn.Module):
 def stage_names(backbone: nn.Module) -> tuple[str, ...]:
     """A name for each output: stage1, ... where the backbone has
     ``out_indices``, else output1, ..."""
-    batch, height, width = TRACED
     with torch.no_grad():
-        count = len(backbone(torch.zeros(batch, 3, height, width)))
+        count = len(backbone(torch.zeros(1, 3, 64, 64)))
     indices = getattr(backbone, 'out_indices', ())
     if len(indices) == count:
         return tuple(f'stage{i + 1}' for i in indices)

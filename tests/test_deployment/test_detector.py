@@ -10,7 +10,11 @@ from mmdet_scconv.analysis.models import read_config
 from mmdet_scconv.deployment.detector import (
     DetectorGraph,
     Predictions,
+    detection_differences,
 )
+from mmdet_scconv.deployment.export import Part, export
+from mmdet_scconv.deployment.operators import padded_nms, roi_align
+from mmdet_scconv.deployment.parts import part_of
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 SMALL = {
@@ -61,3 +65,95 @@ def test_graph(shape, options):
     assert (expected[2] >= 0).sum(1).min() > 5
     for one, other in zip(expected, found):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('suffix', ['onnx', 'pt2'])
+def test_file(tmp_path, suffix):
+    part = part_of(small_detector(), 'detector')
+    comparisons = export(part, str(tmp_path / f'a.{suffix}'), tolerance=1e-4,
+                         rounds=1)
+    assert min(c.difference.compared for c in comparisons) > 5
+
+
+class Operators(nn.Module):
+    """NMS of boxes that the pixels are, RoIAlign with what it keeps."""
+
+    def __init__(self, sampling_ratio, aligned):
+        super().__init__()
+        self.options = sampling_ratio, aligned
+
+    def forward(self, images):
+        pixels = images.flatten(2).transpose(1, 2)
+        corners = 10 * pixels[..., :2].abs()
+        boxes = torch.cat([corners, corners + 10 * pixels[..., 1:].abs()], 2)
+        kept = padded_nms(boxes, pixels[..., 0], 0.5, 0.3, 9)
+        chosen = boxes.gather(
+            1, kept.clamp(min=0).unsqueeze(2).expand(-1, -1, 4))
+        image = torch.arange(images.shape[0]).to(boxes).view(-1, 1, 1)
+        rois = torch.cat([image.expand(-1, 9, 1), chosen], 2).flatten(0, 1)
+        maps = roi_align(images, rois, [3, 2], 0.5, *self.options)
+        return kept, maps.unflatten(0, (-1, 9))
+
+
+@pytest.mark.parametrize('options', [(0, True), (2, True), (1, False)])
+def test_operators_in_onnx(tmp_path, options):
+    """Images with more boxes than are kept, with fewer, and with none."""
+    module = Operators(*options)
+    images = torch.randn(4, 3, 6, 7)
+    images[1, 0].clamp_(max=0.3)
+    images[2, 0, :5] = 0
+    kept = module(images)[0]
+    found = (kept >= 0).sum(1).tolist()
+    assert found[0] == 9 and found[1] == 0 and 0 < found[2] < 9
+    part = Part(module, module, ('kept', 'maps'))
+    export(part, str(tmp_path / 'a.onnx'), [(1, 5, 9)], [images],
+           tolerance=1e-5, rounds=1)
+
+
+def detections(*rows, number=4):
+    """One image's boxes, scores and labels, from (x1, score, label)."""
+    boxes, scores = torch.zeros(1, number, 4), torch.zeros(1, number)
+    labels = torch.full((1, number), -1)
+    for i, (x, score, label) in enumerate(rows):
+        boxes[0, i] = torch.tensor([x, 0., 100., 50.])
+        scores[0, i], labels[0, i] = score, label
+    return boxes, scores, labels
+
+
+@pytest.mark.parametrize('found,absolute,relative,compared', [
+    # another order
+    ([(20., .8, 1), (10., .9, 1)], 0., 0., 2),
+    ([(10., .9, 1), (22., .8, 1)], 2., 0.02, 2),
+    ([(10., .9, 1), (20., .75, 1)], 0., 0.05, 2),
+    # another class, one missing, one too many
+    ([(10., .9, 1), (20., .8, 2)], float('inf'), float('inf'), 0),
+    ([(10., .9, 1)], 10., 0.1, 2),
+    ([(10., .9, 1), (20., .8, 1), (60., .4, 1)], 40., 0.4, 3),
+    ([], float('inf'), float('inf'), 2),
+    # one more, so near to the threshold that rounding may put it there
+    ([(10., .9, 1), (20., .8, 1), (60., .0505, 1)], 0., 0., 2),
+])
+def test_detection_differences(found, absolute, relative, compared):
+    difference, = detection_differences(
+        detections((10., .9, 1), (20., .8, 1)), detections(*found), 0.05)
+    assert difference.absolute == pytest.approx(absolute, abs=1e-5)
+    assert difference.relative == pytest.approx(relative, abs=1e-6)
+    if compared:
+        assert difference.compared == compared
+
+
+@pytest.mark.parametrize('options,message', [
+    ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, 'test_cfg.rcnn.nms='),
+    ({'model.roi_head.bbox_roi_extractor.roi_layer.type': 'RoIPool',
+      'model.roi_head.bbox_roi_extractor.roi_layer._delete_': True,
+      'model.roi_head.bbox_roi_extractor.roi_layer.output_size': 7},
+     'roi_layer RoIPool'),
+    ({'model.roi_head.type': 'DoubleHeadRoIHead',
+      'model.roi_head.reg_roi_scale_factor': 1.3},
+     'roi_head DoubleHeadRoIHead'),
+])
+def test_other_detectors_are_refused(options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        part_of(small_detector(**options), 'detector')
+    assert 'backbone can be exported alone' in str(error.value)

@@ -26,12 +26,17 @@ from mmdet_scconv.analysis.models import (
 from mmdet_scconv.analysis.tables import print_table
 from mmdet_scconv.deployment.export import (
     CHECKED,
+    DETECTOR_CHECKED,
     SUFFIXES,
     TOLERANCE,
     WrongExport,
     export,
 )
 from mmdet_scconv.deployment.parts import PARTS, metadata_of, part_of
+
+
+def spelled(shapes):
+    return ' '.join('x'.join(map(str, shape)) for shape in shapes)
 
 
 def parse_args():
@@ -54,9 +59,9 @@ def parse_args():
         '--check-shapes',
         nargs='+',
         metavar='NxHxW',
-        default=['x'.join(map(str, shape)) for shape in CHECKED],
         help='small batch sizes, heights and widths of noise to check with '
-        '(default: %(default)s)')
+        f'(default: {spelled(CHECKED)}; of a detector '
+        f'{spelled(DETECTOR_CHECKED)})')
     parser.add_argument(
         '--images',
         nargs='+',
@@ -89,7 +94,7 @@ def parse_args():
     if args.rounds < 1:
         parser.error(f'--rounds {args.rounds}: a number >= 1')
     try:
-        args.shapes = [
+        args.shapes = args.check_shapes and [
             tuple(int(size) for size in shape.split('x'))
             for shape in args.check_shapes
         ]
@@ -105,7 +110,7 @@ def print_comparisons(comparisons, other):
         ['input', 'compared', 'largest difference', 'relative', 'draws',
          'PyTorch ms', f'{other} ms'],
         [[
-            'x'.join(map(str, c.shape)), c.difference.compared,
+            spelled([c.shape]), c.difference.compared,
             f'{c.difference.absolute:.2e}', f'{c.difference.relative:.2e}',
             c.draws, f'{1e3 * c.torch_seconds:.1f}',
             f'{1e3 * c.file_seconds:.1f}'
@@ -130,6 +135,9 @@ def run(args):
         print_comparisons(error.comparisons, runner)
         raise
     print_comparisons(comparisons, runner)
+    if not sum(c.difference.compared for c in comparisons):
+        print('Nothing was detected, so no detection was compared: name '
+              'pictures with objects by --images')
     print(f'{args.out}: outputs {", ".join(part.outputs)}; '
           f'{json.dumps(part.metadata)}')
 
