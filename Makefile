@@ -12,8 +12,9 @@ RUN := $(VENV)/bin/python
 demo: $(READY)
 	$(RUN) tools/demo.py
 
+# two processes of one thread each
 test: $(READY) lint
-	$(RUN) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow

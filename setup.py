@@ -60,6 +60,7 @@ setup(
         safetensors=['safetensors'],
         test=[
             'hypothesis', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
-            'pytest-timeout', 'ruff', 'safetensors', 'scikit-learn'
+            'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors',
+            'scikit-learn'
         ],
     ))

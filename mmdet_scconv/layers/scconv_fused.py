@@ -310,6 +310,16 @@ def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
     yield torch.cat([pool(up), low], dim=1)
 
 
+def records_eagerly() -> bool:
+    """Whether autograd keeps maps now, and would keep what it need not.
+
+    Not in a compiler's graph, nor in a trace, which must be the same with and
+    without gradients.
+    """
+    return torch.is_grad_enabled() and not (
+        torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
 def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
                   pool: nn.Module, x: Tensor) -> Tensor:
     """SRU, then the CRU with running statistics: neither Y1 nor Y2 is
@@ -328,7 +338,7 @@ def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
     Shape: -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
     make_maps = partial(squeezed_maps, weights, pool, gate)
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if records_eagerly():
         with Recomputed(make_maps, x) as maps:
             return fuse_maps(weights, gwc, *maps[-2:])
     *_, up, points = make_maps(x)
@@ -356,14 +366,14 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
             factor.unsqueeze(2) * weights.pwc1,
             beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if records_eagerly():
         # for the gradient of factors behind the convolution, its output
         # would have to be kept
         return torch.cat([
             fuse_sample(weights.gwc, gwc, *sample) for sample in zip(
                 up.split(1), points.split(1), factor, bias, weight)
         ])
-    if up.shape[0] == 1:
+    if up.shape[0] == 1 and not torch.jit.is_tracing():
         return fuse_sample(weights.gwc, gwc, up, points, factor[0], bias[0],
                            weight[0])
     shape = (*factor.shape, 1, 1)

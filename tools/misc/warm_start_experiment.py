@@ -18,7 +18,12 @@ import torch
 from mmengine.config import Config
 
 from mmdet_scconv.analysis.curves import Curves, read_curve
-from mmdet_scconv.analysis.runs import RunError, call, test_metrics
+from mmdet_scconv.analysis.runs import (
+    RunError,
+    call,
+    last_checkpoint,
+    test_metrics,
+)
 from mmdet_scconv.analysis.tables import markdown_table
 from mmdet_scconv.weights.convert import Conversion, resnet_to_scconv
 from mmdet_scconv.weights.warm_start import METHODS
@@ -38,6 +43,16 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', default='work_dirs/warm_start')
+    parser.add_argument(
+        '--dense',
+        metavar='CONFIG',
+        default=str(CONFIGS / 'faster-rcnn_r50_fpn_6e_digits.py'),
+        help='config of the dense detector (default: R50 on the digits)')
+    parser.add_argument(
+        '--scconv',
+        metavar='CONFIG',
+        default=str(CONFIGS / 'faster-rcnn_scconv-r50_fpn_6e_digits.py'),
+        help='config of the SCConv detector (default: R50 on the digits)')
     parser.add_argument(
         '--out',
         default=str(REPO / 'benchmarks/warm_start'),
@@ -66,24 +81,19 @@ def run(script: str, log: Path, *args: str) -> None:
              lock, torch.cuda.device_count(), lambda: None)
 
 
-def train_source(root: Path) -> str:
+def train_source(root: Path, config: str) -> str:
     """The dense detector; returns its checkpoint."""
     work_dir = root / 'source'
     if not test_metrics(str(work_dir)):
-        config = str(CONFIGS / 'faster-rcnn_r50_fpn_6e_digits.py')
         run('train.py', root / 'source.log', config, '--work-dir',
             str(work_dir), '--resume', '--cfg-options', 'randomness.seed=0')
         run('test.py', root / 'source-test.log', config,
-            str(work_dir / 'epoch_6.pth'), '--work-dir',
+            last_checkpoint(str(work_dir)), '--work-dir',
             str(work_dir / 'test'))
-    return str(work_dir / 'epoch_6.pth')
+    return last_checkpoint(str(work_dir))
 
 
-def scconv_config() -> str:
-    return str(CONFIGS / 'faster-rcnn_scconv-r50_fpn_6e_digits.py')
-
-
-def convert_all(root: Path, source: str, starts: list[str],
+def convert_all(root: Path, source: str, config: str, starts: list[str],
                 steps: int) -> None:
     for method in METHODS:
         if method not in starts:
@@ -91,21 +101,21 @@ def convert_all(root: Path, source: str, starts: list[str],
         out = root / 'weights' / f'{method}.pth'
         if not out.exists():
             resnet_to_scconv(source, str(out), Conversion(
-                method, whole=True, config=scconv_config(), num_images=128,
-                size=128, steps=steps))
+                method, whole=True, config=config, num_images=128, size=128,
+                steps=steps))
         if not test_metrics(str(root / method)):
-            run('test.py', root / f'{method}-test.log', scconv_config(),
-                str(out), '--work-dir', str(root / method / 'test'))
+            run('test.py', root / f'{method}-test.log', config, str(out),
+                '--work-dir', str(root / method / 'test'))
 
 
-def fine_tune(root: Path, start: str, seed: int, iterations: int,
-              interval: int, lr: float) -> None:
+def fine_tune(root: Path, config: str, start: str, seed: int,
+              iterations: int, interval: int, lr: float) -> None:
     work_dir = root / start / f'seed{seed}'
     curve = read_curve(start, seed, str(work_dir))
     if iterations in curve.scores:
         return
     shutil.rmtree(work_dir, ignore_errors=True)
-    cfg = Config.fromfile(scconv_config())
+    cfg = Config.fromfile(config)
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations,
                          val_interval=interval)
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
@@ -159,12 +169,12 @@ def main():
     args = parse_args()
     root = Path(args.work_dir)
     try:
-        source = train_source(root)
-        convert_all(root, source, args.starts, args.steps)
+        source = train_source(root, args.dense)
+        convert_all(root, source, args.scconv, args.starts, args.steps)
         for seed in args.seeds:
             for start in args.starts:
-                fine_tune(root, start, seed, args.iterations, args.interval,
-                          args.lr)
+                fine_tune(root, args.scconv, start, seed, args.iterations,
+                          args.interval, args.lr)
                 print(f'{start}, seed {seed}: done', flush=True)
     except RunError as error:
         raise SystemExit(f'warm_start_experiment: {error}') from None
