@@ -161,6 +161,15 @@ def test_exporting_form_equals_reference(monkeypatch):
     torch.testing.assert_close(fused(x), reference(x), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize('stride', [1, 2])
+def test_trace_holds_for_other_sizes(stride):
+    """A trace of one image, for a batch of another size."""
+    fused, _ = pair(False, stride=stride)
+    traced = torch.jit.trace(fused, torch.randn(1, 64, 8, 8))
+    x = torch.randn(3, 64, 9, 11)
+    torch.testing.assert_close(traced(x), fused(x), rtol=1e-4, atol=1e-4)
+
+
 def test_compiles_once_for_all_shapes():
     """Without a break, the second shape already with dynamic ones."""
     counter = CompileCounter()
