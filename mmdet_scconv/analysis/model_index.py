@@ -106,7 +106,8 @@ are pickles; they are read without running what may be in them. 200 epochs with
 
 Table 2's rows of ResNeXt-29, WideResNet-28 and DenseNet-121 are not here: the
 last two have no MMDetection backbone to swap in, and no published width of the
-first has the paper's counts (28.27M, 4.55G).''', ('units', 'cifar10', 'cifar100')),
+first has the paper's counts (28.27M, 4.55G).''',
+     ('units', 'cifar10', 'cifar100')),
 }
 # images of fewer pixels a side: FLOPs in M
 SMALL = 64

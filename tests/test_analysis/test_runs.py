@@ -56,7 +56,7 @@ for epoch in range(done + 1, 4):
     (work_dir / f'epoch_{epoch}.pth').touch()
     last.write_text(f'/elsewhere/epoch_{epoch}.pth')
     if (work_dir / 'hang').exists():
-        time.sleep(60)
+        time.sleep(300)
 '''
 TEST = '''
 import json, pathlib, sys
