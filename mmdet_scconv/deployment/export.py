@@ -19,6 +19,7 @@ from operator import attrgetter
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -38,8 +39,9 @@ CHECKED = ((1, 64, 96), (2, 33, 47), (3, 65, 50))
 DETECTOR_CHECKED = ((1, 96, 128), (2, 65, 83), (3, 97, 70))
 TOLERANCE = 1e-3
 # see compare()
-DRAWS = 8
+DRAWS = 20
 NOISE = 0.01
+JUDGED_SIZES = 66, 160
 
 
 class WrongExport(Exception):
@@ -261,6 +263,17 @@ def load(path: str) -> Callable[[Tensor], list[Tensor]]:
     return run
 
 
+def shrink(images: Tensor) -> Tensor:
+    """Bring images, (N, 3, H, W), to a size at which they can be judged (see
+    :func:`compare`): the longer side to 160 pixels at most."""
+    least, most = JUDGED_SIZES
+    longest = max(images.shape[2:])
+    if longest <= most:
+        return images
+    size = [max(least, round(s * most / longest)) for s in images.shape[2:]]
+    return F.interpolate(images, size, mode='bilinear', antialias=True)
+
+
 def compare(part: Part,
             run: Callable[[Tensor], list[Tensor]],
             images: Tensor,
@@ -321,8 +334,8 @@ def check_packages(path: str) -> None:
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise ImportError(
-                f'{error}: ONNX needs onnx, onnxscript and onnxruntime: pip '
-                'install "mmdet-scconv[export]"') from error
+                f'{error}: ONNX needs pip install onnx onnxscript onnxruntime '
+                '(mmdet-scconv[export])') from error
 
 
 def check_shape(name: str, shape: Sequence[int]) -> None:
@@ -349,7 +362,7 @@ def export(part: Part,
             new one is right.
         shapes (Sequence): Batch sizes, heights and widths of noise to check
             with. Defaults to the part's.
-        images (Sequence[Tensor]): Further inputs to check with.
+        images (Sequence[Tensor]): Further inputs to check with, made small.
         timed (Sequence): Shapes of noise whose difference is not judged.
         tolerance (float): The largest relative difference that is right.
         rounds (int): Timed calls of each. Defaults to 5.
@@ -395,7 +408,8 @@ def export(part: Part,
                                       f'{tuple(images.shape)}'):
                 return file(images)
 
-        for inputs in (*(noise(*shape) for shape in shapes), *images):
+        for inputs in (*(noise(*shape) for shape in shapes),
+                       *map(shrink, images)):
             comparisons.append(
                 compare(part, run, inputs, tolerance, rounds))
         worst = max(c.difference.relative for c in comparisons)

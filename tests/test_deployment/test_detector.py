@@ -48,7 +48,7 @@ def small_detector(**options):
     return model
 
 
-@pytest.mark.parametrize('shape', [(1, 64, 96), (2, 75, 50), (1, 130, 97)])
+@pytest.mark.parametrize('shape', [(2, 75, 50), (1, 130, 97)])
 @pytest.mark.parametrize('options', [
     {},
     # adaptive sampling, as in MMDetection's own configs
@@ -96,7 +96,7 @@ class Operators(nn.Module):
         return kept, maps.unflatten(0, (-1, 9))
 
 
-@pytest.mark.parametrize('options', [(0, True), (2, True), (1, False)])
+@pytest.mark.parametrize('options', [(0, True), (1, False)])
 def test_operators_in_onnx(tmp_path, options):
     """Images with more boxes than are kept, with fewer, and with none."""
     module = Operators(*options)

@@ -19,6 +19,7 @@ from mmdet_scconv.deployment.export import (
     export,
     load,
     read_metadata,
+    shrink,
 )
 from mmdet_scconv.deployment.parts import part_of
 from mmdet_scconv.layers import SCConv
@@ -205,6 +206,15 @@ def test_images_are_drawn_until_each_has_agreed():
     assert found.draws == 2 and found.difference.absolute == 0
     assert torch.equal(calls[0], images)
     assert not torch.equal(calls[1], images)
+
+
+@pytest.mark.parametrize('size,expected', [
+    ((100, 160), (100, 160)),
+    ((800, 1333), (96, 160)),
+    ((1000, 100), (160, 66)),
+])
+def test_large_images_are_made_small(size, expected):
+    assert shrink(torch.ones(1, 3, *size)).shape == (1, 3, *expected)
 
 
 def test_missing_packages_are_named(monkeypatch):

@@ -13,7 +13,6 @@ differs in each draw. The last row is the size of use; it is timed, and its
 difference is not judged.
 """
 import argparse
-import json
 
 from mmengine.config import DictAction
 
@@ -66,7 +65,8 @@ def parse_args():
         '--images',
         nargs='+',
         default=[],
-        help='image files to check with, too, as the test pipeline gives them')
+        help='image files to check with, too, as the test pipeline gives '
+        'them, but made small')
     parser.add_argument(
         '--shape',
         type=int,
@@ -135,11 +135,12 @@ def run(args):
         print_comparisons(error.comparisons, runner)
         raise
     print_comparisons(comparisons, runner)
+    print('The last row is timed; its difference is not judged')
     if not sum(c.difference.compared for c in comparisons):
         print('Nothing was detected, so no detection was compared: name '
               'pictures with objects by --images')
-    print(f'{args.out}: outputs {", ".join(part.outputs)}; '
-          f'{json.dumps(part.metadata)}')
+    print(f'{args.out}: outputs {", ".join(part.outputs)}; metadata '
+          f'{", ".join(part.metadata)}')
 
 
 def main():
