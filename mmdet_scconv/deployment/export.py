@@ -45,7 +45,8 @@ JUDGED_SIZES = 66, 160
 
 
 class WrongExport(Exception):
-    """A file that does not do what the model does; it was removed.
+    """A file that does not do what the model does, or of which that cannot be
+    told; it was removed.
 
     Args:
         message (str): What is wrong.
@@ -373,8 +374,9 @@ def export(part: Part,
     Raises:
         ImportError: If a package is missing; says which.
         ValueError: For a bad argument.
-        WrongExport: If the file cannot be run or its outputs differ by more;
-            nothing is left of it then, and an older file is kept.
+        WrongExport: If the file cannot be run, its outputs differ by more, or
+            there was nothing to compare; nothing is left of it then, and an
+            older file is kept.
     """
     stem, suffix = osp.splitext(path)
     check(suffix in SUFFIXES, 'path', path, f'it ends in one of {SUFFIXES}')
@@ -418,6 +420,11 @@ def export(part: Part,
                 'outputs of the exported file differ from PyTorch by '
                 f'{worst:.1e} of the largest value, more than {tolerance:.1e}'
                 ': it was removed', comparisons)
+        if not sum(c.difference.compared for c in comparisons):
+            raise WrongExport(
+                'nothing was detected in any input, so nothing could be '
+                'compared: name pictures with objects (--images), or lower '
+                'the score threshold', comparisons)
         comparisons += [
             compare(part, run, noise(*shape), rounds=rounds)
             for shape in timed

@@ -11,6 +11,7 @@ from torch import nn
 
 from mmdet_scconv.classification import ImageClassifier
 from mmdet_scconv.deployment.export import (
+    Difference,
     Part,
     WrongExport,
     check_packages,
@@ -174,6 +175,17 @@ def test_a_file_that_cannot_be_run_is_no_file(tmp_path):
     for name in ('a.onnx', 'a.pt2'):
         with pytest.raises(WrongExport, match=r'on \(1, 3, 8, 5\)'):
             export(part, str(tmp_path / name), [(1, 8, 5)], rounds=1)
+    assert names(tmp_path) == []
+
+
+def test_without_anything_to_compare_there_is_no_file(tmp_path):
+    module = Stem()
+    part = Part(
+        module,
+        module, ('out', ),
+        differences=lambda *outputs: [Difference(0., 0., 0)])
+    with pytest.raises(WrongExport, match='nothing was detected'):
+        export(part, str(tmp_path / 'a.pt2'), [(1, 8, 8)], rounds=1)
     assert names(tmp_path) == []
 
 
