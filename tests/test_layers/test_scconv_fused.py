@@ -170,10 +170,11 @@ def test_trace_holds_for_other_sizes(stride):
     torch.testing.assert_close(traced(x), fused(x), rtol=1e-4, atol=1e-4)
 
 
-def test_compiles_once_for_all_shapes():
+@pytest.mark.parametrize('stride', [1, 2])
+def test_compiles_once_for_all_shapes(stride):
     """Without a break, the second shape already with dynamic ones."""
     counter = CompileCounter()
-    fused, _ = pair(False)
+    fused, _ = pair(False, stride=stride)
     compiled = torch.compile(fused, backend=counter, fullgraph=True)
     for size in range(20, 40, 2):
         x = torch.randn(2, 64, size, size + 6)
