@@ -106,8 +106,9 @@ class SlimConv(DropInConv):
         # incomplete batch would end the training); SyncBN sees those of the
         # other processes.
         norm = self.attention[2]
-        alone = norm.training and len(x) == 1 and isinstance(
-            norm, nn.BatchNorm2d)
+        # the type first: an export with a dynamic batch must not ask for len
+        alone = isinstance(
+            norm, nn.BatchNorm2d) and norm.training and len(x) == 1
         norm.train(norm.training and not alone)
         weights = self.attention(x)
         norm.train(norm.training or alone)
