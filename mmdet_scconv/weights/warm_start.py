@@ -286,8 +286,9 @@ def build_pair(weights: Mapping[str, Tensor],
         if cfg.get(name, value) != value:
             raise ValueError(f'{name}={cfg[name]!r} is not valid: the '
                              f'weights are of {name}={value}')
+    # nothing is trained as a backbone here, and nothing to warn about
     cfg = dict(cfg, depth=depth, base_channels=width, init_cfg=None,
-               frozen_stages=-1)
+               frozen_stages=-1, norm_eval=False)
     cfg.pop('type', None)
     backbone = SCConvResNet(**cfg)
     with quiet():
