@@ -24,7 +24,6 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .common import (
@@ -106,8 +105,9 @@ class SRU(nn.Module):
         Args:
             x (Tensor): (N, C, H, W), float32 or float64.
         """
-        return F.group_norm(x, self.gn.num_groups, *self.gate_affine(x.dtype),
-                            self.gn.eps)
+        # not F.group_norm, which refuses a group of a single value
+        return torch.group_norm(x, self.gn.num_groups,
+                                *self.gate_affine(x.dtype), self.gn.eps)
 
     def gate_affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """GroupNorm's weight and bias with w_gamma multiplied in: (C, )."""

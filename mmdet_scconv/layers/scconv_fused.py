@@ -44,7 +44,7 @@ class SRUGate(torch.autograd.Function):
             return tuple(halves)
         ctx.save_for_backward(x, weight, bias)
         wide = x.to(weight.dtype)
-        logits = F.group_norm(wide, groups, weight, bias, eps)
+        logits = torch.group_norm(wide, groups, weight, bias, eps)
         # logits > threshold ? x : 0, in one pass, unlike torch.where's two
         kept = torch.ops.aten.threshold_backward(wide, logits, threshold)
         damped = (wide - kept).mul_(logits.sigmoid_())
@@ -112,8 +112,8 @@ class Gate(NamedTuple):
         """(N, C, H, W) -> the parts of the output that go up and low."""
         if torch.compiler.is_exporting():  # in terms that ONNX has
             wide = x.to(self.weight.dtype)
-            logits = F.group_norm(wide, self.groups, self.weight, self.bias,
-                                  self.eps)
+            logits = torch.group_norm(wide, self.groups, self.weight,
+                                      self.bias, self.eps)
             kept = torch.where(logits > self.threshold, wide, 0)
             both = sum(((wide - kept) * logits.sigmoid()).chunk(2, dim=1))
             halves = [(k + both).to(x.dtype) for k in kept.chunk(2, dim=1)]

@@ -192,6 +192,10 @@ def test_valid_options(layer_type, data):
     layout = data.draw(
         st.sampled_from([torch.contiguous_format, torch.channels_last]),
         label='layout')
+    # nn.Conv2d itself writes out of bounds there, in oneDNN's backward, from
+    # few channels (torch 2.13, up to 4 seen): "double free or corruption"
+    assume(not (layout is torch.channels_last and options['kernel_size'] == 1
+                and options['stride'] != 1))
     layer = layer_type(**options)
     width = width_of(layer_type, options)
     assert layer.out_channels == width
@@ -284,6 +288,16 @@ def test_both_implementations_of_scconv(data):
         scale = reference.abs().max().clamp(min=1)
         torch.testing.assert_close(
             fused / scale, reference / scale, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize('implementation', ['reference', 'fused'])
+def test_groups_of_one_value(implementation):
+    """F.group_norm refuses them; each is normalised to 0."""
+    layer = randomise(
+        layers.SCConv(8, 8, 1, units='C+S', gn_groups=8,
+                      implementation=implementation), 0).double().eval()
+    x = torch.randn(2, 8, 1, 1, dtype=torch.float64)
+    torch.testing.assert_close(layer(x[:1]), layer(x)[:1])
 
 
 def test_invalid_values_cover_every_option():
