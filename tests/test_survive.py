@@ -144,12 +144,20 @@ def test_killed_at_random_moments(start, tmp_path):
         since = time.time()
         run = start('train.py', CONFIG, '--work-dir', 'killed', '--resume',
                     *options(EPOCHS))
-        if i % 2:
-            assert run.wait_for(
-                partial(parts, killed, since)), run.text()[-3000:]
-            time.sleep(rng.uniform(0, 0.05))
+        if i % 4 == 0:  # in the start-up
+            time.sleep(rng.uniform(0, 0.8 * start_up))
         else:
-            time.sleep(rng.uniform(0.5 * start_up, start_up + 3 * epoch))
+            # how many are saved before; seconds tell nothing under load
+            before = rng.randint(0, 1)
+            assert run.wait_for(
+                lambda run=run, before=before: run.text().count(
+                    'Saving checkpoint') > before), run.text()[-3000:]
+            if i % 2:
+                assert run.wait_for(
+                    partial(parts, killed, since)), run.text()[-3000:]
+                time.sleep(rng.uniform(0, 0.05))
+            else:
+                time.sleep(rng.uniform(0, epoch))
         assert run.process.poll() is None, run.text()[-3000:]
         run.kill()
         while_saving += bool(parts(killed, since))
