@@ -48,8 +48,9 @@ def swapped(backbone: dict, name: str) -> dict:
     """The config of a backbone, of type ``name`` instead.
 
     As a user would write it who has no weights for the new convolutions:
-    nothing is frozen and BatchNorm learns. A ResNetV1d becomes its two
-    options. Stages with deformable convolutions keep those.
+    nothing is frozen and BatchNorm learns, for which an ``eps`` of 0 becomes
+    its default. A ResNetV1d becomes its two options. Stages with deformable
+    convolutions keep those.
 
     Args:
         backbone (dict): Of type ResNet, ResNetV1d or ResNeXt.
@@ -67,6 +68,10 @@ def swapped(backbone: dict, name: str) -> dict:
     new = {**backbone, 'type': name, 'frozen_stages': -1, 'norm_eval': False}
     if old == 'ResNetV1d':
         new.update(deep_stem=True, avg_down=True)
+    norm_cfg = dict(new.get('norm_cfg', {}))
+    if norm_cfg.get('eps') == 0:
+        del norm_cfg['eps']
+        new['norm_cfg'] = norm_cfg
     if backbone.get('dcn') is not None:
         new['stages_with_swap'] = tuple(not d
                                         for d in backbone['stage_with_dcn'])
@@ -296,8 +301,10 @@ def attempt(config: str, backbone: str | None,
         test_step(model, images_of_noise(model_cfg, size))
     except Exception as error:  # whatever it is goes into the table
         traceback.print_exc()
-        text = (str(error).strip() or 'no message').splitlines()[0]
-        text = ' '.join(text.split())
+        # an assert mostly has no message
+        text = str(error).strip() or traceback.extract_tb(
+            error.__traceback__)[-1].line
+        text = ' '.join(text.splitlines()[0].split())
         done = replace(
             done, failed=step, error=f'{type(error).__name__}: {text}')
     return done
@@ -491,8 +498,9 @@ Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
     if without:
         text += (
             '\nFrom each folder of MMDetection\'s configs: the one with the '
-            'shortest name, r50 first, whose backbone is a ResNet or ResNeXt. '
-            'Folders without a config that has one and loads here: '
+            'shortest name, r50 first, whose backbone is a ResNet or ResNeXt; '
+            'others as named.\n\nFolders without a config that has one and '
+            'loads here: '
             f'{", ".join(without)}.\n')
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, 'w', encoding='utf-8') as f:

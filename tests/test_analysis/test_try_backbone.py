@@ -99,6 +99,9 @@ def test_swapped():
     new = swapped(dict(type='ResNetV1d', depth=50), 'SPConvResNet')
     assert new['type'] == 'SPConvResNet'
     assert new['deep_stem'] and new['avg_down']
+    new = swapped(dict(type='ResNet', norm_cfg=dict(type='BN', eps=0)),
+                  'SCConvResNet')
+    assert new['norm_cfg'] == dict(type='BN')  # trains with no other
     with pytest.raises(ValueError, match="'SPConvResNeXt' for a ResNeXt does"):
         swapped(old, 'SPConvResNet')
 
@@ -122,6 +125,16 @@ def test_a_loss_that_is_not_finite_fails(monkeypatch):
     done = attempt(RETINANET, None, size=64)
     assert (done.failed, done.error) == ('train',
                                          'ArithmeticError: the loss is nan')
+
+
+def test_of_an_error_without_a_message_the_line_is_told(monkeypatch):
+
+    def fail(self, losses):
+        raise AssertionError
+
+    monkeypatch.setattr('mmdet.models.RetinaNet.parse_losses', fail)
+    done = attempt(RETINANET, None, size=64)
+    assert done.error == 'AssertionError: raise AssertionError'
 
 
 def test_a_parameter_without_gradient_fails(monkeypatch):
