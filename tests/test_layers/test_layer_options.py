@@ -1,6 +1,7 @@
 """Layers with drawn options: valid ones work, others name the argument.
 
-``pytest --hypothesis-profile=slow`` draws thousands.
+``pytest --hypothesis-profile=slow`` draws thousands. Tried so far: 200 for
+each test and layer, 2000 for test_valid_options of SCConv and SPConv.
 """
 import inspect
 import math
