@@ -14,7 +14,7 @@ demo: $(READY)
 
 # two processes of one thread each
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --timeout 300
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow

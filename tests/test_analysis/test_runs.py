@@ -145,7 +145,10 @@ def test_killed_run_is_resumed(run, signal_number):
     parent, or holds the lock."""
     os.makedirs(run.work_dir)
     Path(run.path('hang')).touch()
-    code = ('from mmdet_scconv.analysis.runs import *\n'
+    code = ('import signal\n'
+            # what a shell starts in the background ignores it
+            'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
+            'from mmdet_scconv.analysis.runs import *\n'
             f'run = {run!r}\n'
             f'execute(run, {tools_of(run)!r}, 0, lambda: None)\n')
     parent = subprocess.Popen([sys.executable, '-c', code],
