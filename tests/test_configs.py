@@ -15,8 +15,11 @@ from torch import nn
 from mmdet_scconv.analysis.rows import TABLES
 
 # ablations differ from a row in conv2 alone, the scratch baseline from
-# SCConv's in the backbone; classifiers: test_classification
-SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-')
+# SCConv's in the backbone, R101 on COCO from R101 on VOC as R50 does;
+# classifiers: test_classification
+SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-',
+        'configs/scconv/faster-rcnn_r101_fpn_1x_coco',
+        'configs/scconv/faster-rcnn_scconv-r101_fpn_1x_coco')
 CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',
                '_cifar100.py')
 CONFIGS = [
