@@ -339,12 +339,12 @@ def check_packages(path: str) -> None:
                 '(mmdet-scconv[export])') from error
 
 
-def check_shape(name: str, shape: Sequence[int]) -> None:
+def check_shape(shape: Sequence[int]) -> None:
     """Raises:
         ValueError: If a shape is not batch size, height and width.
     """
     check(
-        len(shape) == 3 and all(is_int(size, 1) for size in shape), name,
+        len(shape) == 3 and all(is_int(size, 1) for size in shape), 'shape',
         shape, 'batch size, height and width, each at least 1')
 
 
@@ -384,9 +384,7 @@ def export(part: Part,
     shapes = part.shapes if shapes is None else shapes
     check(len(shapes) + len(images), 'shapes', shapes, 'at least one')
     for shape in (*shapes, *timed):
-        check(
-            len(shape) == 3 and all(is_int(size, 1) for size in shape),
-            'shape', shape, 'batch size, height and width, each at least 1')
+        check_shape(shape)
     check_packages(path)
     generator = torch.Generator().manual_seed(0)
 
