@@ -330,9 +330,9 @@ def check_packages(path: str) -> None:
     """
     if path.endswith('.onnx'):
         try:
-            import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
+            import onnx  # noqa: F401 (only whether it is there)
+            import onnxruntime  # noqa: F401 (likewise)
+            import onnxscript  # noqa: F401 (likewise)
         except ImportError as error:
             raise ImportError(
                 f'{error}: ONNX needs pip install onnx onnxscript onnxruntime '
