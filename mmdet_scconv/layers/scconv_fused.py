@@ -62,9 +62,11 @@ class SRUGate(torch.autograd.Function):
                 *grads, *ctx.saved_tensors, threshold), None, None, None
         x, weight, bias = ctx.saved_tensors
         dtype = x.dtype
-        # the native calls read all maps in one layout, whatever they have
-        layout = torch.channels_last if x.is_contiguous(
-            memory_format=torch.channels_last) else torch.contiguous_format
+        # the native calls read all maps in one layout, whatever they have;
+        # those of GPUs know the contiguous one alone
+        layout = torch.channels_last if x.device.type == 'cpu' and \
+            x.is_contiguous(memory_format=torch.channels_last) \
+            else torch.contiguous_format
         x, *grads = (t.to(weight.dtype).contiguous(memory_format=layout)
                      for t in (x, *grads))
         logits, mean, rstd = torch.native_group_norm(
