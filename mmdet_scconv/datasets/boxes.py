@@ -18,6 +18,10 @@ def flaw_of_box(box: list, width: float, height: float) -> str | None:
     """What is wrong with a box (x1, y1, x2, y2) of an image, None if
     nothing. All in pixels."""
     x1, y1, x2, y2 = box
+    # VOC's own boxes and rounding reach over by a pixel
+    if -1 <= x1 < x2 <= width + 1 and -1 <= y1 < y2 <= height + 1 and \
+            x1 < width and y1 < height and x2 > 0 and y2 > 0:
+        return None
     shown = ', '.join(f'{value:g}' for value in box)
     if not all(map(math.isfinite, box)):
         return f'box ({shown}) is not finite'
@@ -26,11 +30,8 @@ def flaw_of_box(box: list, width: float, height: float) -> str | None:
     if min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
         return (f'box ({shown}) {OUTSIDE} the {width:g} x {height:g} image, '
                 'left out')
-    # VOC's own boxes and rounding reach over by a pixel
-    if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
-        return (f'box ({shown}) {BEYOND} the {width:g} x {height:g} image, '
-                'clipped')
-    return None
+    return (f'box ({shown}) {BEYOND} the {width:g} x {height:g} image, '
+            'clipped')
 
 
 def is_left_out(flaw: str | None) -> bool:

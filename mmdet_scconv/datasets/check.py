@@ -42,7 +42,11 @@ def find_flaws(cfg: dict) -> Iterator[Finding]:
         cfg (dict): Of a data set of MMDetection or ours. Types that are
             neither VOC's nor COCO's format are built, and looked at as far
             as that goes.
+
+    Returns:
+        int: Number of images.
     """
+    images = 0
     for part in parts_of(cfg):
         dataset = build_part(part)
         if isinstance(dataset, CheckedDataset):
@@ -56,6 +60,8 @@ def find_flaws(cfg: dict) -> Iterator[Finding]:
                     if flaw:
                         yield Finding('flawed', info['img_path'], flaw)
         yield from flaws_of_images(dataset, infos)
+        images += len(infos)
+    return images
 
 
 def flaws_of_annotations(dataset: CheckedDataset) -> Iterator[Finding]:
@@ -86,7 +92,7 @@ def flaws_of_images(dataset, infos: list[dict]) -> Iterator[Finding]:
             if flaw:
                 verdict, text = flaw
                 if text == MISSING and isinstance(dataset, CheckedDataset):
-                    text += f'; tried: {", ".join(dataset.tried_names(info))}'
+                    text += f'; tried, in any case: {dataset.tried(info)}'
                 yield Finding(verdict, info['img_path'], text)
 
 

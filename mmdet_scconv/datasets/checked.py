@@ -81,6 +81,9 @@ class CheckedDataset:
             return self.read_annotations()
         except DataError as error:
             raise DataError(f'{self.ann_file}: {error}') from error
+        except OSError as error:
+            raise DataError(
+                f'{self.ann_file}: cannot be opened: {error}') from error
 
     @property
     def ignore_orientation(self) -> bool:
@@ -133,8 +136,8 @@ class CheckedDataset:
         elif data_list and not findings.refusals:
             text = 'has no boxes' if self.annotated else 'has no annotations'
             if self.test_mode:
-                say_once(f'{self.ann_file} {text}: predictions can be '
-                         'written, not evaluated')
+                findings.note(f'{text}: predictions can be written, not '
+                              'evaluated')
             else:
                 findings.refuse(f'{text}: nothing can be trained on')
 
@@ -185,10 +188,8 @@ class CheckedDataset:
         try:
             return self.pipeline(info)
         except FileNotFoundError:
-            tried = self.tried_names(info)
-            raise MissingFileError(
-                f'image {path} is missing' +
-                (f'; tried: {", ".join(tried)}' if tried else '')) from None
+            raise MissingFileError(f'image {path} is missing; tried, in any '
+                                   f'case: {self.tried(info)}') from None
         except Exception as error:
             what = ('is empty' if osp.isfile(path) and not osp.getsize(path)
                     else f'cannot be used: {error or type(error).__name__}')

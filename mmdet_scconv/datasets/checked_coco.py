@@ -5,7 +5,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 
 from .checked import CheckedDataset
-from .coco_json import CheckedCOCO
+from .coco_api import CheckedCOCO
 from .image_files import ImageFolder, other_names
 
 
@@ -32,12 +32,15 @@ class CheckedCocoDataset(CheckedDataset, CocoDataset):
             self.data_prefix.get('img') or '', self.ignore_orientation)
         return CocoDataset.load_data_list(self)
 
-    def tried_names(self, info: dict) -> list[str]:
-        return other_names(osp.relpath(info['img_path'], self.images.root))
+    def tried(self, info: dict) -> str:
+        """Names under which an image was looked for."""
+        return ', '.join(other_names(
+            info['img_path'][len(osp.join(self.images.root, '')):]))
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         image = raw_data_info['raw_img_info']
         name = image['file_name']
-        image['file_name'] = self.images.find(name) or \
-            self.images.find_any(other_names(name)) or name
+        if not self.images.is_empty:
+            image['file_name'] = self.images.find(name) or \
+                self.images.find_any(other_names(name)) or name
         return super().parse_data_info(raw_data_info)

@@ -14,7 +14,7 @@ from .boxes import (
     is_left_out,
 )
 from .checked import CheckedDataset
-from .findings import DataError
+from .findings import DataError, Findings
 from .image_files import SUFFIXES, ImageFolder, flaw_of_size, other_names
 from .voc_xml import VOC_BOX, read_image_set, read_voc, size_in
 
@@ -54,11 +54,18 @@ class CheckedXMLDataset(CheckedDataset, XMLDataset):
         """Where an image may be, most likely first."""
         names = [f'{name}{suffix}' for suffix in SUFFIXES]
         for given in other_names((filename or '').strip()):
-            names += [given, *(f'{given}{suffix}' for suffix in SUFFIXES)]
+            if given:
+                names += [given, *(f'{given}{suffix}' for suffix in SUFFIXES)]
         return list(dict.fromkeys([*names, name]))
 
-    def tried_names(self, info: dict) -> list[str]:
-        return self.image_names(info['img_id'], None)
+    def tried(self, info: dict) -> str:
+        """Names under which an image was looked for."""
+        filename = None
+        if self.annotated:
+            content = get(info['xml_path'], backend_args=self.backend_args)
+            filename = read_voc(content, info['xml_path'],
+                                Findings('')).findtext('filename')
+        return ', '.join(self.image_names(info['img_id'], filename))
 
     def parse_data_info(self, img_info: dict) -> dict | None:
         """None if it cannot be read, or has no size."""
@@ -69,10 +76,14 @@ class CheckedXMLDataset(CheckedDataset, XMLDataset):
                 root = read_voc(get(path, backend_args=self.backend_args),
                                 path, self.findings)
             except FileNotFoundError:
-                self.findings.refuse('is missing', path, missing=True)
+                self.findings.refuse(
+                    f'is missing, and {self.ann_file} lists it', path,
+                    missing=True)
                 return None
-            except DataError as error:
-                self.findings.refuse(str(error), path)
+            except (OSError, ValueError) as error:
+                self.findings.refuse(
+                    str(error) if isinstance(error, DataError) else
+                    f'cannot be opened: {error}', path)
                 return None
         image = self.images.find(f'{name}{SUFFIXES[0]}') or \
             self.images.find_any(self.image_names(
@@ -88,7 +99,7 @@ class CheckedXMLDataset(CheckedDataset, XMLDataset):
             if not own:
                 self.findings.refuse(
                     'has no image size, and the image is not there to be '
-                    f'measured; tried: {info["img_path"]}', path)
+                    f'measured; tried, in any case: {self.tried(info)}', path)
                 return None
             size = own.width, own.height
             if root is not None:

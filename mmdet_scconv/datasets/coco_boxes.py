@@ -3,6 +3,7 @@ import math
 from itertools import chain
 
 import numpy as np
+from pycocotools import mask as mask_api
 
 from .boxes import (
     BEYOND,
@@ -17,34 +18,55 @@ from .boxes import (
 from .image_files import flaw_of_size, other_names
 
 NUMBERS = {int, float}
+MOST_PIXELS = 1 << 20  # OpenCV's limit for a side
 
 
 def number(value: object) -> float | None:
     """A finite number, also one written as text; None if it is none."""
-    if isinstance(value, str):
-        try:
+    try:
+        if isinstance(value, str):
             value = float(value)
-        except ValueError:
-            return None
-    if type(value) in NUMBERS and math.isfinite(value):
-        return value
+        if type(value) in NUMBERS and math.isfinite(value):
+            return value
+    except (OverflowError, ValueError):
+        pass
     return None
 
 
-def repair_boxes(reader) -> None:
-    """Bring every ``bbox`` to four finite numbers and every ``area`` to one.
+def array_of(boxes: list) -> np.ndarray | None:
+    """(n, 4), None if not all are lists of four finite numbers."""
+    if not (set(map(type, boxes)) <= {list} and set(map(len, boxes)) <= {4}
+            and set(map(type, chain.from_iterable(boxes))) <= NUMBERS):
+        return None
+    try:
+        array = np.array(boxes, dtype=float).reshape(-1, 4)
+    except OverflowError:
+        return None
+    return array if np.isfinite(array).all() else None
+
+
+def repair_boxes(reader) -> np.ndarray:
+    """Bring every ``bbox`` to four finite numbers.
 
     Args:
         reader (CocoReader): Its annotations are changed, those without a
             usable box refused.
+
+    Returns:
+        ndarray: (n, 4), the boxes of all annotations.
     """
     annotations = reader.lists['annotations']
-    boxes = [ann.get('bbox') for ann in annotations]
-    if not (set(map(type, boxes)) <= {list} and set(map(len, boxes)) <= {4}
-            and set(map(type, chain.from_iterable(boxes))) <= NUMBERS
-            and all(map(math.isfinite, chain.from_iterable(boxes)))):
+    boxes = array_of([ann.get('bbox') for ann in annotations])
+    if boxes is None:
         annotations = [ann for ann in annotations if repair_box(reader, ann)]
         reader.lists['annotations'] = annotations
+        boxes = array_of([ann['bbox'] for ann in annotations])
+    return boxes
+
+
+def repair_areas(reader) -> None:
+    """Bring every ``area`` to a number."""
+    annotations = reader.lists['annotations']
     areas = [ann.get('area') for ann in annotations]
     if set(map(type, areas)) <= NUMBERS and \
             all(area > 0 and area < math.inf for area in areas):
@@ -75,8 +97,8 @@ def repair_box(reader, ann: dict) -> bool:
             ann['bbox'] = values
             return True
     if box in (None, []):
-        found = reader.box_of_segmentation(ann)
-        if found is not None and all(map(math.isfinite, found)):
+        found = box_of_segmentation(ann)
+        if found is not None and array_of([found]) is not None:
             ann['bbox'] = found
             reader.findings.repair('no bbox, that of the segmentation taken',
                                    f'{called}, {found}')
@@ -93,13 +115,30 @@ def repair_box(reader, ann: dict) -> bool:
     return False
 
 
+def box_of_segmentation(ann: dict) -> list | None:
+    """x, y, width, height around polygons or a mask."""
+    shape = ann.get('segmentation')
+    try:
+        if isinstance(shape, list):
+            xs = [x for polygon in shape for x in polygon[::2]]
+            ys = [y for polygon in shape for y in polygon[1::2]]
+            x, y = min(xs), min(ys)
+            return [x, y, max(xs) - x, max(ys) - y]
+        if isinstance(shape['counts'], list):
+            shape = mask_api.frPyObjects(shape, *shape['size'])
+        return mask_api.toBbox(shape).tolist()
+    except Exception:  # whatever stands there, it is no shape
+        return None
+
+
 def image_sizes(reader) -> dict:
     """(width, height) by image id, as whole numbers; where the file has none
     the image's own, where that is not known infinite."""
     sizes = {}
     for image in reader.lists['images']:
         width, height = image.get('width'), image.get('height')
-        if not (type(width) is type(height) is int and width > 0 < height):
+        if not (type(width) is type(height) is int and
+                0 < width < MOST_PIXELS > height > 0):
             width, height = repair_size(reader, image)
         sizes[image['id']] = width, height
     return sizes
@@ -110,7 +149,8 @@ def repair_size(reader, image: dict) -> tuple[float, float]:
     size = tuple(number(value) for value in written)
     called = reader.name('images', image)
     shown = f'{called}, width={written[0]!r}, height={written[1]!r}'
-    if all(value and value > 0 and value == int(value) for value in size):
+    if all(value and 0 < value < MOST_PIXELS and value == int(value)
+           for value in size):
         image['width'], image['height'] = map(int, size)
         reader.findings.repair('image sizes not written as whole numbers',
                                shown)
@@ -136,11 +176,15 @@ def own_size(reader, image: dict):
     return found and reader.images.size(found)
 
 
-def check_boxes(reader) -> None:
+def check_boxes(reader, boxes: np.ndarray) -> None:
     """Find boxes that are none, or not of their image.
 
     What cannot be seen (no area, wholly outside) is left out, in training
     and evaluation; the reasons of all lost boxes are counted.
+
+    Args:
+        reader (CocoReader): Its annotations are changed.
+        boxes (ndarray): Theirs, (n, 4).
     """
     findings = reader.findings
     sizes = image_sizes(reader)
@@ -152,7 +196,6 @@ def check_boxes(reader) -> None:
             findings.flaw(
                 f'{reader.name("annotations", ann)}: '
                 f'{ROTATED.format(rotation_of(ann["attributes"]))}')
-    boxes = np.array([ann['bbox'] for ann in annotations], dtype=float)
     limits = np.array([sizes[ann['image_id']] for ann in annotations])
     warn_of_corners(reader, boxes, limits)
     ends = boxes[:, :2] + boxes[:, 2:]

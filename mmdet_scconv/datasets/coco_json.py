@@ -4,10 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 
-from mmdet.datasets.api_wrappers import COCO
-from pycocotools import mask as mask_api
-
-from .coco_boxes import check_boxes, repair_boxes
+from .coco_boxes import check_boxes, repair_areas, repair_boxes
 from .findings import DataError, Findings, read_flag
 from .image_files import ImageFolder
 
@@ -261,21 +258,6 @@ class CocoReader:
             ann['id'] = i
         self.lists['annotations'] = kept
 
-    def box_of_segmentation(self, ann: dict) -> list | None:
-        """x, y, width, height around polygons or a mask."""
-        shape = ann.get('segmentation')
-        try:
-            if isinstance(shape, list):
-                xs = [x for polygon in shape for x in polygon[::2]]
-                ys = [y for polygon in shape for y in polygon[1::2]]
-                x, y = min(xs), min(ys)
-                return [x, y, max(xs) - x, max(ys) - y]
-            if isinstance(shape['counts'], list):
-                shape = mask_api.frPyObjects(shape, *shape['size'])
-            return mask_api.toBbox(shape).tolist()
-        except Exception:  # whatever stands there, it is no shape
-            return None
-
     def read(self) -> dict:
         """The repaired content; what is refused is not in it."""
         self.need('images', 'id', IDS, 'number')
@@ -296,55 +278,8 @@ class CocoReader:
         self.repair_annotation_ids()
         self.repair_flags('iscrowd')
         self.repair_flags('ignore')
-        repair_boxes(self)
-        check_boxes(self)
+        boxes = repair_boxes(self)
+        repair_areas(self)
+        check_boxes(self, boxes)
         self.data.update(self.lists)
         return self.data
-
-
-class CheckedCOCO(COCO):
-    """pycocotools' reader over a repaired file; names give the ids.
-
-    Args:
-        annotation_file (str | None): The file.
-        findings (Findings | None): Takes what is found. Defaults to new ones.
-        images (ImageFolder | None): See ``CocoReader``.
-    """
-
-    def __init__(self, annotation_file: str | None = None,
-                 findings: Findings | None = None,
-                 images: ImageFolder | None = None) -> None:
-        """
-        Raises:
-            DataError: If the file cannot be read at all.
-        """
-        super().__init__()
-        if annotation_file is None:
-            return
-        self.findings = findings or Findings(annotation_file)
-        self.dataset = CocoReader(
-            read_json(annotation_file), self.findings, images).read()
-        self.createIndex()
-        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
-
-    def boxes_by_class(self) -> dict[str, int]:
-        counts = Counter(ann['category_id'] for ann in
-                         self.dataset['annotations'])
-        return {c['name']: counts[c['id']]
-                for c in self.dataset['categories']}
-
-    def get_cat_ids(self, cat_names: tuple = (), **kwargs) -> list:
-        """In the order of the names: MMDetection numbers classes so.
-
-        Raises:
-            DataError: If a name is missing.
-        """
-        if not cat_names:
-            return super().get_cat_ids(cat_names, **kwargs)
-        ids = {c['name']: c['id'] for c in self.dataset['categories']}
-        missing = [name for name in cat_names if name not in ids]
-        if missing:
-            raise DataError(
-                f'has no categories {missing}, which metainfo '
-                f'classes={tuple(cat_names)} names; it has {list(ids)}')
-        return [ids[name] for name in cat_names]

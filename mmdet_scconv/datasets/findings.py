@@ -58,6 +58,7 @@ class Findings:
         repairs (dict): By what was done.
         flaws (list): Of ``Finding``.
         refusals (list): Of ``Finding``.
+        notes (list): Of ``Finding``: right, but good to know.
         lost (Counter): Boxes that cannot be trained on, by reason.
     """
 
@@ -65,6 +66,7 @@ class Findings:
     repairs: dict[str, Repair] = field(default_factory=dict)
     flaws: list[Finding] = field(default_factory=list)
     refusals: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     lost: Counter = field(default_factory=Counter)
     missing_file: bool = False
 
@@ -91,11 +93,15 @@ class Findings:
             self.missing_file = missing
         self.refusals.append(Finding('refused', file or self.file, text))
 
+    def note(self, text: str) -> None:
+        self.notes.append(Finding('noted', self.file, text))
+
     def __iter__(self) -> Iterator[Finding]:
         yield from self.refusals
         yield from self.flaws
         for what, repair in self.repairs.items():
             yield Finding('repaired', self.file, self.describe(what, repair))
+        yield from self.notes
 
     @staticmethod
     def describe(what: str, repair: Repair) -> str:
@@ -105,6 +111,8 @@ class Findings:
         """Log the repairs, a line a kind, and how many flaws there are."""
         for what, repair in self.repairs.items():
             say_once(f'{self.file}: repaired: {self.describe(what, repair)}')
+        for note in self.notes:
+            say_once(f'{note.file}: {note.text}')
         if self.flaws:
             first = self.flaws[0]
             say_once(f'{self.file}: flaws: {len(self.flaws)}, first: '

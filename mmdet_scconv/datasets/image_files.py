@@ -28,6 +28,11 @@ class ImageFolder:
         self.ignore_orientation = ignore_orientation
         self.listed = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be found."""
+        return not self.names('')[0]
+
     def path(self, name: str) -> str:
         return osp.join(self.root, name)
 
@@ -53,7 +58,7 @@ class ImageFolder:
     def find(self, name: str) -> str | None:
         """A file by its name relative to the root, in any case; None if there
         is none."""
-        folder, base = osp.split(name)
+        folder, _, base = name.rpartition('/')
         names, by_case = self.names(folder)
         if base in names:
             return name
@@ -76,12 +81,12 @@ class ImageFolder:
 
 
 def other_names(name: str) -> list[str]:
-    """Where else an image may be that an annotation names: Windows' path,
-    and without the folders of the machine that it was labelled on."""
-    name = name.replace('\\', '/')
-    names = [name, name.lstrip('/')]
-    parts = [part for part in name.split('/') if part not in ('', '.', '..')]
-    return [*names, *('/'.join(parts[i:]) for i in range(len(parts)))]
+    """Where an image may be that an annotation names: there, with Windows'
+    path, and without the folders of the machine that it was labelled on."""
+    parts = [part for part in name.replace('\\', '/').split('/')
+             if part not in ('', '.', '..')]
+    return list(dict.fromkeys(
+        [name, *('/'.join(parts[i:]) for i in range(len(parts)))]))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from mmdet.evaluation import CocoMetric, VOCMetric
 from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 
-from .coco_json import CheckedCOCO
+from .coco_api import CheckedCOCO
 from .findings import DataError, Findings, MissingFileError, say_once
 
 NOTHING = 'no annotated boxes: nothing is evaluated'
@@ -40,7 +40,7 @@ class CheckedCocoMetric(CocoMetric):
             raise MissingFileError(
                 f'annotation file {ann_file} of the evaluator is missing: '
                 'its ann_file says where it is looked for') from None
-        except DataError as error:
+        except (DataError, OSError) as error:
             raise DataError(f'{ann_file}: {error}') from error
         # the data set of the same file has said what was repaired
         findings.raise_refused()

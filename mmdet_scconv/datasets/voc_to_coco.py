@@ -19,9 +19,8 @@ def voc_to_coco(data_root: str,
     """Write the COCO annotation file of one or several VOC image sets.
 
     Boxes are read as a training on VOC's format reads them, so that one on
-    either format sees the same numbers. Objects marked ``difficult`` are kept as
-    ``iscrowd=1``, which COCO's evaluation and MMDetection ignore. Boxes
-    without area are left out.
+    either format sees the same numbers. Objects marked ``difficult`` are kept
+    as ``iscrowd=1``, which COCO's evaluation and MMDetection ignore.
 
     Args:
         data_root (str): Folder that image paths in the file are relative to.

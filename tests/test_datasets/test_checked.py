@@ -52,7 +52,7 @@ def test_missing_image(data):
     with pytest.raises(FileNotFoundError, match=data.image.name):
         data.build()[0]
     flaw, = data.flaws()
-    assert flaw.startswith('is missing; tried: ')
+    assert flaw.startswith('is missing; tried')
 
 
 @pytest.mark.parametrize('content,message', [
@@ -326,7 +326,7 @@ def check(monkeypatch, capsys, data):
 
 def test_check_dataset(monkeypatch, capsys, voc):
     code, output = check(monkeypatch, capsys, voc)
-    assert code == 0 and 'train: 0 flaws, 0 refused' in output
+    assert code == 0 and 'train: 2 images, 0 flaws, 0 refused' in output
     voc.image.write_bytes(b'')
     code, output = check(monkeypatch, capsys, voc)
     assert code == 1 and 'a.jpg: is empty' in output

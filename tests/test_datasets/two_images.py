@@ -24,7 +24,7 @@ class Data:
     def __init__(self, root, name):
         self.root, self.name = root, name
         init_default_scope('mmdet')
-        cfg = copy.deepcopy(load(name))
+        self.cfg = cfg = copy.deepcopy(load(name))
         self.train = cfg.train_dataloader.dataset
         self.test = cfg.val_dataloader.dataset
         for dataset in (self.train, self.test):
@@ -45,6 +45,15 @@ class Data:
         return DATASETS.build(dict(
             self.test if test else self.train, serialize_data=False,
             **options))
+
+    def evaluator(self):
+        """The config's metrics, on the same file."""
+        metrics = self.cfg.val_evaluator
+        metrics = [dict(m) for m in (
+            metrics if isinstance(metrics, list) else [metrics])]
+        if self.name == 'coco':
+            metrics[0]['ann_file'] = str(self.ann_file)
+        return metrics
 
     def findings(self, test=False, **options):
         """Of tools/misc/check_dataset.py."""

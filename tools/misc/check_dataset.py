@@ -12,7 +12,7 @@ Exit code 1 if anything is flawed or refused.
 """
 import argparse
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
@@ -39,13 +39,19 @@ def parse_args():
     return parser.parse_args()
 
 
-def report(split: str, findings: Iterable[Finding]) -> Counter:
+def report(split: str, findings: Iterator[Finding]) -> Counter:
     """Print all findings; count them by verdict."""
     counts = Counter()
-    for finding in findings:
+    while True:
+        try:
+            finding = next(findings)
+        except StopIteration as end:
+            print(f'{split}: {end.value} images, {counts["flawed"]} flaws, '
+                  f'{counts["refused"]} refused, {counts["repaired"]} kinds '
+                  'of repairs')
+            return counts
         print(f'{split}: {finding}')
         counts[finding.verdict] += 1
-    return counts
 
 
 def main():
@@ -64,16 +70,14 @@ def main():
             continue
         done.append(dataset)
         try:
-            counts = report(split, find_flaws(dataset))
+            total += report(split, find_flaws(dataset))
         except Exception as error:  # said as it is, whatever the data set
             raise SystemExit(
                 f'{split}: {type(error).__name__}: {error}') from None
-        print(f'{split}: {counts["flawed"]} flaws, {counts["refused"]} '
-              f'refused, {counts["repaired"]} kinds of repairs')
-        total += counts
     for split, finding in flaws_between(cfg):
         if split in splits:
-            total += report(split, [finding])
+            print(f'{split}: {finding}')
+            total[finding.verdict] += 1
     if total['flawed'] or total['refused']:
         raise SystemExit(1)
 
