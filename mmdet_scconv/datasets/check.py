@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from mmdet.registry import DATASETS
 from rich.progress import track
 
-from .boxes import flaw_of_box
+from .boxes import flaw_of_box, is_left_out
 from .checked import CheckedDataset, differing_classes, through_the_door
 from .findings import DataError, Finding
-from .image_files import MISSING, flaw_of_image
+from .image_files import MISSING, OWN_SIZE, flaw_of_image, size_of
 
 SPLITS = ('train', 'val', 'test')
 
@@ -82,6 +82,7 @@ def flaws_of_annotations(dataset: CheckedDataset) -> Iterator[Finding]:
 
 def flaws_of_images(dataset, infos: list[dict]) -> Iterator[Finding]:
     ignore_orientation = getattr(dataset, 'ignore_orientation', False)
+    checked = isinstance(dataset, CheckedDataset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         flaws = pool.map(
             lambda info: flaw_of_image(info['img_path'], info['width'],
@@ -91,9 +92,20 @@ def flaws_of_images(dataset, infos: list[dict]) -> Iterator[Finding]:
                 zip(infos, flaws), 'images', total=len(infos)):
             if flaw:
                 verdict, text = flaw
-                if text == MISSING and isinstance(dataset, CheckedDataset):
+                if text == MISSING and checked:
                     text += f'; tried, in any case: {dataset.tried(info)}'
+                elif checked and text.endswith(OWN_SIZE):
+                    text += boxes_outside(dataset, info)
                 yield Finding(verdict, info['img_path'], text)
+
+
+def boxes_outside(dataset, info: dict) -> str:
+    """How many boxes of an image are lost by its real size."""
+    size = size_of(info['img_path'], dataset.ignore_orientation)
+    lost = sum(
+        is_left_out(flaw_of_box(instance['bbox'], size.width, size.height))
+        for instance in info['instances'])
+    return f', {lost} of its {len(info["instances"])} boxes lie outside'
 
 
 def flaws_between(cfg: dict) -> Iterator[tuple[str, Finding]]:

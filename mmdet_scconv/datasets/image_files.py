@@ -11,6 +11,7 @@ from PIL import Image
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 EXIF_ORIENTATION = 0x0112
 MISSING = 'is missing'
+OWN_SIZE = "the image's own size counts"
 
 
 class ImageFolder:
@@ -153,7 +154,7 @@ def flaw_of_size(size: ImageSize, width: float, height: float
             'both pipelines, or rewrite the image upright')
     return 'flawed', (
         f'has {size.width} x {size.height} pixels, and is annotated as '
-        f"{width:g} x {height:g}: the image's own size counts")
+        f'{width:g} x {height:g}: {OWN_SIZE}')
 
 
 def flaw_of_image(path: str, width: int, height: int,

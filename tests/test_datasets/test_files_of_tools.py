@@ -3,23 +3,25 @@ evaluation and the check, in VOC's and COCO's format where both have it."""
 import copy
 import json
 import logging
-import pickle
 import re
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import BOXES, IMAGE_SIZE
+from conftest import BOXES, IMAGE_SIZE, REPO
 from mmdet.registry import HOOKS
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from PIL import Image
 from two_images import Data
 
+from mmdet_scconv.analysis.predictions import read_predictions
 from mmdet_scconv.datasets import voc_to_coco
-from mmdet_scconv.datasets.check import flaws_between
+from mmdet_scconv.datasets.check import find_flaws, flaws_between, parts_of
+from mmdet_scconv.datasets.checked import through_the_door
 from mmdet_scconv.datasets.findings import DataError, read_flag
 
 HEIGHT, WIDTH = IMAGE_SIZE
@@ -654,6 +656,7 @@ def test_swapped_size(data, said):
     assert any(f'has {HEIGHT} x {WIDTH} pixels, and is annotated as {WIDTH} x '
                f'{HEIGHT}' in flaw for flaw in flaws)
     assert not any('EXIF' in flaw for flaw in flaws)
+    assert any('0 of its' in flaw for flaw in flaws)
     sample = data.build()[0]['data_samples']
     assert sample.ori_shape == (WIDTH, HEIGHT)
     assert any('own size counts' in line for line in said())
@@ -741,7 +744,39 @@ def test_dump_of_images_only(data):
     evaluate(data, perfect=False, metrics=[
         *data.evaluator(), dict(type='DumpDetResults', out_file_path=str(out))
     ])
-    assert len(pickle.loads(out.read_bytes())) == 2
+    assert len(read_predictions(str(out))) == 2
+
+
+# the configs
+
+
+DETECTORS = sorted(
+    str(path.relative_to(REPO)) for folder in ('scconv', 'custom', 'digits',
+                                               'scratch', 'demo')
+    for path in (REPO / 'configs' / folder).glob('faster-rcnn*.py'))
+
+
+@pytest.mark.parametrize('path', DETECTORS)
+def test_configs_go_through_the_door(path):
+    cfg = Config.fromfile(REPO / path)
+    for split in ('train', 'val', 'test'):
+        for part in parts_of(cfg[f'{split}_dataloader'].dataset):
+            assert part.type.startswith('Checked')
+    for metrics in (cfg.val_evaluator, cfg.test_evaluator):
+        for metric in metrics if isinstance(metrics, list) else [metrics]:
+            assert metric.type.startswith('Checked')
+    assert cfg.default_hooks.num_classes.type == 'CheckClassesHook'
+
+
+def test_stock_types_go_through_the_door(data):
+    """Where the check, the report and the converter read a config."""
+    stock = dict(voc='XMLDataset', coco='CocoDataset')[data.name]
+    cfg = dict(type='RepeatDataset', times=2, dataset=dict(
+        data.train, type=stock))
+    assert through_the_door(cfg)['dataset']['type'] == f'Checked{stock}'
+    assert cfg['dataset']['type'] == stock
+    data.image.unlink()
+    assert 'is missing' in next(find_flaws(cfg)).text
 
 
 # everything at once
