@@ -12,7 +12,7 @@ train_dataloader = dict(
     dataset=dict(
         dataset=dict(datasets=[
             dict(
-                type='VOCDataset',
+                type='CheckedVOCDataset',
                 data_root={{_base_.data_root}},
                 ann_file=f'{year}/ImageSets/Main/trainval.txt',
                 data_prefix=dict(sub_data_root=f'{year}/'),
@@ -31,16 +31,17 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
                    'scale_factor', 'instances'))
 ]
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+val_dataloader = dict(
+    dataset=dict(type='CheckedVOCDataset', pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 # AP@.5, AP@.75 and mAP@[.5:.95] as Table 4 reports (coco/bbox_mAP_50, _75,
 # bbox_mAP), and the VOC 07 mAP (pascal_voc/mAP). Boxes marked difficult are
 # ignored by both.
 val_evaluator = [
-    dict(type='CocoMetric', metric='bbox'),
-    dict(type='VOCMetric', metric='mAP', eval_mode='11points')
+    dict(type='CheckedCocoMetric', metric='bbox'),
+    dict(type='CheckedVOCMetric', metric='mAP', eval_mode='11points')
 ]
 test_evaluator = val_evaluator
 
-default_hooks = dict(num_classes=dict(type='NumClassCheckHook'))
+default_hooks = dict(num_classes=dict(type='CheckClassesHook'))

@@ -26,4 +26,4 @@ auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(max_keep_ckpts=2),
-    num_classes=dict(type='NumClassCheckHook'))
+    num_classes=dict(type='CheckClassesHook'))

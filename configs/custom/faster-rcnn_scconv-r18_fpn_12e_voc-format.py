@@ -10,4 +10,4 @@ _base_ = [
 model = dict(roi_head=dict(bbox_head=dict(num_classes=1)))
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2),
-    num_classes=dict(type='NumClassCheckHook'))
+    num_classes=dict(type='CheckClassesHook'))

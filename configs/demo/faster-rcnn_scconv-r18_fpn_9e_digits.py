@@ -18,4 +18,4 @@ custom_hooks = [
 default_hooks = dict(
     logger=dict(interval=25),
     checkpoint=dict(max_keep_ckpts=2),
-    num_classes=dict(type='NumClassCheckHook'))
+    num_classes=dict(type='CheckClassesHook'))

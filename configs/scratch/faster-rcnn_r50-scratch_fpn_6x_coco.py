@@ -9,5 +9,14 @@ model = dict(
     backbone=dict(
         norm_cfg=dict(_delete_=True, type='BN', requires_grad=True),
         norm_eval=False))
+
+# annotations checked, as in the rows
+train_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
+val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='CheckedCocoMetric')
+test_evaluator = val_evaluator
+default_hooks = dict(num_classes=dict(type='CheckClassesHook'))
+
 # in training on several GPUs only
 sync_bn = 'torch'

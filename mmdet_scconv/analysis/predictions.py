@@ -23,6 +23,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from ..atomic import write_atomically
+from ..datasets.checked import through_the_door
 
 # what tensors and arrays are made of, in the releases of numpy
 TENSOR_PARTS = {
@@ -82,8 +83,9 @@ def build_dataset(cfg: Config):
 
     Raises:
         FileNotFoundError: If its annotations are not there.
+        DataError: If they are refused.
     """
-    return DATASETS.build(cfg.test_dataloader.dataset)
+    return DATASETS.build(through_the_door(cfg.test_dataloader.dataset))
 
 
 def predict(model: nn.Module, cfg: Config, dataset,

@@ -1,90 +1,140 @@
-"""Looks at every image and box of a data set before a training does."""
+"""Looks at every annotation and image of a config's data before a training
+does."""
 import os
 import os.path as osp
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
-import numpy as np
-from PIL import Image
+from mmdet.registry import DATASETS
 from rich.progress import track
 
-from .checked import flaw_of_box
+from .boxes import flaw_of_box, is_left_out
+from .checked import CheckedDataset, differing_classes, through_the_door
+from .findings import DataError, Finding
+from .image_files import MISSING, OWN_SIZE, flaw_of_image, size_of
 
-EXIF_ORIENTATION = 0x0112
+SPLITS = ('train', 'val', 'test')
 
 
-def parts_of(dataset) -> Iterator:
-    """The data sets inside RepeatDataset, ConcatDataset and the like."""
-    inner = getattr(dataset, 'datasets', None) or [
-        getattr(dataset, 'dataset', None)
-    ]
-    if inner == [None]:
-        yield dataset
-        return
+def parts_of(cfg: dict) -> Iterator[dict]:
+    """The configs of data sets inside RepeatDataset, ConcatDataset and the
+    like."""
+    inner = cfg.get('datasets') or [
+        cfg['dataset']] if 'datasets' in cfg or 'dataset' in cfg else []
+    if not inner:
+        yield cfg
     for part in inner:
         yield from parts_of(part)
 
 
-def flaw_of_image(path: str, width: int, height: int) -> str | None:
-    """What is wrong with an image file, None if nothing.
+def build_part(cfg: dict):
+    """A data set; ours has read nothing yet."""
+    cfg = through_the_door(cfg)
+    if issubclass(DATASETS.get(cfg['type']), CheckedDataset):
+        cfg['lazy_init'] = True
+    return DATASETS.build(cfg)
+
+
+def find_flaws(cfg: dict) -> Iterator[Finding]:
+    """All that is not right in a data set, annotations first.
 
     Args:
-        path (str): The file.
-        width (int): As annotated, in pixels.
-        height (int): Likewise.
+        cfg (dict): Of a data set of MMDetection or ours. Types that are
+            neither VOC's nor COCO's format are built, and looked at as far
+            as that goes.
+
+    Returns:
+        int: Number of images.
     """
-    if not osp.isfile(path):
-        return 'is missing'
-    if not osp.getsize(path):
-        return 'is empty'
-    try:
-        with Image.open(path) as image:
-            stored = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            deep = image.mode.startswith('I')
-            image.load()  # a cut one opens, and OpenCV fills the rest
-    except Exception as error:  # a damaged image can raise anything
-        return f'cannot be read: {error}'
-    if cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is None:
-        return 'cannot be read by OpenCV'
-    shown = stored[::-1] if turned else stored
-    if shown != (width, height):
-        if turned and stored == (width, height):
-            return (f'is annotated as {width} x {height}, and {shown[0]} x '
-                    f'{shown[1]} when its EXIF orientation is applied, as it '
-                    "is. Set color_type='color_ignore_orientation' for "
-                    'LoadImageFromFile, or rewrite it upright')
-        return (f'has {shown[0]} x {shown[1]} pixels, and is annotated as '
-                f'{width} x {height}')
-    if deep:
-        return 'has 16 bits a channel, of which the upper 8 are used'
-    return None
-
-
-def find_flaws(dataset) -> Iterator[tuple[str, str]]:
-    """File and flaw of all that is not right in a data set.
-
-    Args:
-        dataset: Of MMDetection, built; annotations that it could not be
-            built with are its own errors.
-    """
-    for part in parts_of(dataset):
-        infos = [part.get_data_info(i) for i in range(len(part))]
-        if hasattr(part, 'flaws'):
-            yield from part.flaws
+    images = 0
+    for part in parts_of(cfg):
+        dataset = build_part(part)
+        if isinstance(dataset, CheckedDataset):
+            infos = yield from flaws_of_annotations(dataset)
         else:
+            infos = [dataset.get_data_info(i) for i in range(len(dataset))]
             for info in infos:
-                for instance in info['instances']:
+                for instance in info.get('instances', ()):
                     flaw = flaw_of_box(instance['bbox'], info['width'],
                                        info['height'])
                     if flaw:
-                        yield info['img_path'], flaw
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            flaws = pool.map(
-                lambda info: flaw_of_image(info['img_path'], info['width'],
-                                           info['height']), infos)
-            for info, flaw in track(
-                    zip(infos, flaws), 'images', total=len(infos)):
-                if flaw:
-                    yield info['img_path'], flaw
+                        yield Finding('flawed', info['img_path'], flaw)
+        yield from flaws_of_images(dataset, infos)
+        images += len(infos)
+    return images
+
+
+def flaws_of_annotations(dataset: CheckedDataset) -> Iterator[Finding]:
+    """
+    Returns:
+        list: Infos of the images that could be read.
+    """
+    infos = []
+    try:
+        infos = dataset.load_data_list()
+        dataset.judge(infos)
+    except DataError as error:
+        yield Finding('refused', dataset.ann_file, str(error).removeprefix(
+            f'{dataset.ann_file}: '))
+    yield from getattr(dataset, 'findings', ())
+    return infos
+
+
+def flaws_of_images(dataset, infos: list[dict]) -> Iterator[Finding]:
+    ignore_orientation = getattr(dataset, 'ignore_orientation', False)
+    checked = isinstance(dataset, CheckedDataset)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        flaws = pool.map(
+            lambda info: flaw_of_image(info['img_path'], info['width'],
+                                       info['height'], ignore_orientation),
+            infos)
+        for info, flaw in track(
+                zip(infos, flaws), 'images', total=len(infos)):
+            if flaw:
+                verdict, text = flaw
+                if text == MISSING and checked:
+                    text += f'; tried, in any case: {dataset.tried(info)}'
+                elif checked and text.endswith(OWN_SIZE):
+                    text += boxes_outside(dataset, info)
+                yield Finding(verdict, info['img_path'], text)
+
+
+def boxes_outside(dataset, info: dict) -> str:
+    """How many boxes of an image are lost by its real size."""
+    size = size_of(info['img_path'], dataset.ignore_orientation)
+    lost = sum(
+        is_left_out(flaw_of_box(instance['bbox'], size.width, size.height))
+        for instance in info['instances'])
+    return f', {lost} of its {len(info["instances"])} boxes lie outside'
+
+
+def flaws_between(cfg: dict) -> Iterator[tuple[str, Finding]]:
+    """What the splits of a config have against each other, with the split.
+
+    Args:
+        cfg (dict): With ``train_dataloader``, ``val_evaluator`` and so on.
+    """
+    parts = {
+        split: [build_part(part)
+                for part in parts_of(cfg[f'{split}_dataloader']['dataset'])]
+        for split in SPLITS if cfg.get(f'{split}_dataloader')
+    }
+    classes = {
+        split: tuple(datasets[0].metainfo.get('classes') or ())
+        for split, datasets in parts.items()
+    }
+    for split in ('val', 'test'):
+        if 'train' in classes and split in classes and \
+                classes[split] != classes['train']:
+            yield split, Finding(
+                'refused', parts[split][0].ann_file,
+                differing_classes(classes['train'], classes[split]))
+        metrics = cfg.get(f'{split}_evaluator') or []
+        for metric in metrics if isinstance(metrics, list) else [metrics]:
+            file = metric.get('ann_file')
+            read = [osp.abspath(d.ann_file) for d in parts.get(split, ())]
+            if file and read and osp.abspath(file) not in read:
+                yield split, Finding(
+                    'flawed', file,
+                    f'is the ann_file of {split}_evaluator, and {split}_'
+                    f'dataloader reads {parts[split][0].ann_file}')

@@ -1,4 +1,5 @@
 from .channels_last_hook import ChannelsLastHook
+from .check_classes_hook import CheckClassesHook
 from .check_loss_hook import CheckLossHook
 from .check_pretrained_hook import CheckPretrainedHook
 from .compile_hook import CompileHook
@@ -7,6 +8,7 @@ from .epoch_seed_hook import EpochSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 
 __all__ = [
-    'ChannelsLastHook', 'CheckLossHook', 'CheckPretrainedHook', 'CompileHook',
-    'DeployHook', 'EpochSeedHook', 'SafeCheckpointHook'
+    'ChannelsLastHook', 'CheckClassesHook', 'CheckLossHook',
+    'CheckPretrainedHook', 'CompileHook', 'DeployHook', 'EpochSeedHook',
+    'SafeCheckpointHook'
 ]

@@ -13,6 +13,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from ..datasets.checked import through_the_door
+
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 BATCH_SIZE = 8
 # of the models of MMDetection, for weights from ImageNet
@@ -70,7 +72,7 @@ def training_set(cfg: Config) -> BaseDataset:
     dataset = cfg.get('train_dataloader', {}).get('dataset')
     if dataset is None:
         raise ValueError('the config has no train_dataloader.dataset')
-    return DATASETS.build(dataset)
+    return DATASETS.build(through_the_door(dataset))
 
 
 def from_config(cfg: Config, count: int,

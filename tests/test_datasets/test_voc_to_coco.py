@@ -5,7 +5,7 @@ from conftest import write_voc
 from pycocotools.coco import COCO
 
 from mmdet_scconv.datasets import voc_to_coco
-from mmdet_scconv.datasets.checked import DataError
+from mmdet_scconv.datasets.findings import DataError
 
 
 def convert(data_home, tmp_path, image_sets, **options):
@@ -21,7 +21,7 @@ def test_several_image_sets(data_home, tmp_path):
         'VOC2012/ImageSets/Main/trainval.txt'
     ])
     assert counts == dict(
-        images=4, boxes=12, difficult=4, without_area=0, other_classes=0)
+        images=4, boxes=12, difficult=4, unusable=0, other_classes=0)
     coco = COCO(str(out))
     assert [i['file_name'] for i in coco.imgs.values()] == [
         'VOC2007/JPEGImages/000001.jpg', 'VOC2007/JPEGImages/000002.jpg',
@@ -63,7 +63,7 @@ def test_boxes_without_area(data_home, tmp_path):
     counts = voc_to_coco(
         str(tmp_path), ['VOC2007/ImageSets/Main/test.txt'],
         str(tmp_path / 'out.json'))
-    assert (counts['boxes'], counts['without_area']) == (2, 1)
+    assert (counts['boxes'], counts['unusable']) == (2, 1)
 
 
 def test_missing_image_set(data_home, tmp_path):
@@ -74,6 +74,6 @@ def test_missing_image_set(data_home, tmp_path):
 def test_damaged_annotation_is_named(tmp_path):
     write_voc(tmp_path / 'mine', ('cat', ), dict(train=['a', 'b']))
     (tmp_path / 'mine/Annotations/b.xml').write_text('<annotation>')
-    with pytest.raises(DataError, match='b.xml is no valid XML'):
+    with pytest.raises(DataError, match='b.xml: is no valid XML'):
         voc_to_coco(str(tmp_path), ['mine/ImageSets/Main/train.txt'],
                     str(tmp_path / 'out.json'))

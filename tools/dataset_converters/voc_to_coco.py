@@ -34,7 +34,7 @@ def main():
         raise SystemExit(f'voc_to_coco: {error}') from None
     print(f'{args.out}: {counts["images"]} images, {counts["boxes"]} boxes, '
           f'{counts["difficult"]} of them difficult (kept as ignored). Left '
-          f'out: {counts["without_area"]} boxes without area, '
+          f'out: {counts["unusable"]} boxes without area or outside, '
           f'{counts["other_classes"]} of other classes')
 
 

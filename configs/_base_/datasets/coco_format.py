@@ -49,5 +49,5 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + val_ann_file, metric='bbox')
+    type='CheckedCocoMetric', ann_file=data_root + val_ann_file, metric='bbox')
 test_evaluator = val_evaluator

@@ -28,7 +28,7 @@ test_dataloader = val_dataloader
 
 # COCO-style AP, and the VOC mAP (area under the curve, as VOC 2010 and later)
 val_evaluator = [
-    dict(type='CocoMetric', metric='bbox'),
-    dict(type='VOCMetric', metric='mAP', eval_mode='area')
+    dict(type='CheckedCocoMetric', metric='bbox'),
+    dict(type='CheckedVOCMetric', metric='mAP', eval_mode='area')
 ]
 test_evaluator = val_evaluator

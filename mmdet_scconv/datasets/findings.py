@@ -1,0 +1,147 @@
+"""What is not right in a data set's annotations, and what is done about it.
+
+Three verdicts: *repaired* (nothing is lost, the meaning is plain), *flawed*
+(used otherwise than it is written, or left out) and *refused* (no training
+starts). Readers collect them all; nobody stops at the first.
+"""
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from mmengine.logging import print_log
+
+HOW_TO_LIST = 'tools/misc/check_dataset.py CONFIG lists all'
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on; names the file and what is wrong."""
+
+
+class MissingFileError(DataError, FileNotFoundError):
+    """A file of the data set that is not there."""
+
+
+@cache
+def say_once(message: str) -> None:
+    """Log a warning, once a process: training and evaluation read the same
+    file."""
+    print_log(message, 'current', logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``file`` is what to open, ``text`` says entry, value and what is done
+    or to do."""
+
+    verdict: str
+    file: str
+    text: str
+
+    def __str__(self) -> str:
+        return f'{self.verdict}: {self.file}: {self.text}'
+
+
+@dataclass
+class Repair:
+    count: int
+    first: str
+
+
+@dataclass
+class Findings:
+    """All that one data set's files have.
+
+    Attributes:
+        file (str): The annotation file, or list of images.
+        repairs (dict): By what was done.
+        flaws (list): Of ``Finding``.
+        refusals (list): Of ``Finding``.
+        notes (list): Of ``Finding``: right, but good to know.
+        lost (Counter): Boxes that cannot be trained on, by reason.
+    """
+
+    file: str
+    repairs: dict[str, Repair] = field(default_factory=dict)
+    flaws: list[Finding] = field(default_factory=list)
+    refusals: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    lost: Counter = field(default_factory=Counter)
+    missing_file: bool = False
+
+    def repair(self, what: str, where: str, count: int = 1) -> None:
+        """
+        Args:
+            what (str): What was found and how it is read, the same text for
+                all of a kind.
+            where (str): File or entry.
+            count (int): How many.
+        """
+        self.repairs.setdefault(what, Repair(0, where)).count += count
+
+    def flaw(self, text: str, file: str | None = None) -> None:
+        self.flaws.append(Finding('flawed', file or self.file, text))
+
+    def refuse(self, text: str, file: str | None = None,
+               missing: bool = False) -> None:
+        """
+        Args:
+            missing (bool): Whether a file is not there.
+        """
+        if not self.refusals:
+            self.missing_file = missing
+        self.refusals.append(Finding('refused', file or self.file, text))
+
+    def note(self, text: str) -> None:
+        self.notes.append(Finding('noted', self.file, text))
+
+    def __iter__(self) -> Iterator[Finding]:
+        yield from self.refusals
+        yield from self.flaws
+        for what, repair in self.repairs.items():
+            yield Finding('repaired', self.file, self.describe(what, repair))
+        yield from self.notes
+
+    @staticmethod
+    def describe(what: str, repair: Repair) -> str:
+        return f'{what}: {repair.count}, first: {repair.first}'
+
+    def say(self) -> None:
+        """Log the repairs, a line a kind, and how many flaws there are."""
+        for what, repair in self.repairs.items():
+            say_once(f'{self.file}: repaired: {self.describe(what, repair)}')
+        for note in self.notes:
+            say_once(f'{note.file}: {note.text}')
+        if self.flaws:
+            first = self.flaws[0]
+            say_once(f'{self.file}: flaws: {len(self.flaws)}, first: '
+                     f'{first.file}: {first.text} ({HOW_TO_LIST})')
+
+    def raise_refused(self) -> None:
+        """
+        Raises:
+            MissingFileError: If the first that is refused is a file that is
+                not there.
+            DataError: If anything else is refused.
+        """
+        if not self.refusals:
+            return
+        first, more = self.refusals[0], len(self.refusals) - 1
+        message = f'{first.file}: {first.text}'
+        if more:
+            message += f' (refused besides: {more}; {HOW_TO_LIST})'
+        raise (MissingFileError if self.missing_file else DataError)(message)
+
+
+def read_flag(value: object) -> int:
+    """0 or 1 of a flag as tools write it (``1``, ``'true'``, ``None``,
+    ``'Unspecified'``); what is no number is 0."""
+    text = str(value).strip().lower()
+    if text in ('true', 'yes'):
+        return 1
+    try:
+        number = float(text)
+    except ValueError:
+        return 0
+    return int(number == number and number != 0)  # NaN is none
