@@ -1,4 +1,5 @@
 """Tiny data sets in the layouts that the configs name, and weights."""
+import importlib.util
 import json
 import time
 import xml.etree.ElementTree as ET
@@ -28,6 +29,14 @@ settings.register_profile(
     database=None)
 settings.register_profile('slow', max_examples=2000, deadline=None)
 settings.load_profile('fast')
+
+
+def load_script(path):
+    """A tool as a module, e.g. to call its ``main`` in this process."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_images(folder, names, seed=0):

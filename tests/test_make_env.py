@@ -1,17 +1,11 @@
 """The decisions of the environment tool; `make` runs the whole of it."""
-import importlib.util
-
 import pytest
-from conftest import REPO
+from conftest import REPO, load_script
 
 
 @pytest.fixture
 def make_env():
-    spec = importlib.util.spec_from_file_location(
-        'make_env', REPO / 'tools/misc/make_env.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(REPO / 'tools/misc/make_env.py')
 
 
 class Environment:
