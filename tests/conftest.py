@@ -1,6 +1,10 @@
 """Tiny data sets in the layouts that the configs name, and weights."""
+import atexit
 import importlib.util
 import json
+import os
+import shutil
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -14,7 +18,12 @@ from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.models.backbones import ResNet
 from mmengine.registry import DefaultScope
 
-from mmdet_scconv.datasets import make_digits
+# Before the package is imported, which looks for its kernel there: the tests
+# neither use the user's cache nor write to it. xdist's workers inherit it.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    CACHE = tempfile.mkdtemp(prefix='mmdet_scconv_tests_')
+    os.environ['XDG_CACHE_HOME'] = CACHE
+    atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 REPO = Path(__file__).resolve().parent.parent
 IMAGE_SIZE = (60, 80)  # height, width
@@ -120,6 +129,7 @@ def default_scope():
 def data_home(tmp_path_factory):
     """A folder outside the repository whose ``data/`` holds two images of
     each data set that a config names."""
+    from mmdet_scconv.datasets import make_digits
     home = tmp_path_factory.mktemp('home')
     data = home / 'data'
     make_digits(str(data / 'digits'), num_train=8, num_val=2, size=96)
@@ -154,3 +164,15 @@ def torch_home(tmp_path_factory):
                         (101, 'resnet101-63fe2227.pth')):
         torch.save(ResNet(depth).state_dict(), checkpoints / name)
     return home
+
+
+@pytest.fixture(scope='session')
+def kernel_cache():
+    """An ``XDG_CACHE_HOME`` that holds the SRU's compiled kernel: built once
+    for all workers of a session."""
+    from mmdet_scconv.layers import kernels
+    cache = os.path.join(os.environ['XDG_CACHE_HOME'], 'with_kernel')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', cache)
+        kernels.build()
+    return cache
