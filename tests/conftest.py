@@ -1,12 +1,16 @@
 """Tiny data sets in the layouts that the configs name, and weights."""
 import atexit
 import importlib.util
+import io
 import json
 import os
+import runpy
 import shutil
+import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -46,6 +50,31 @@ def load_script(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def call_tool(path, *args):
+    """Run a command line in this process, which has imported MMDetection
+    already. The environment is afterwards as before.
+
+    Returns:
+        tuple: Exit code, and what was written to both streams.
+    """
+    output = io.StringIO()  # loggers keep it beyond this call
+    environment = dict(os.environ)
+    code = None
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(
+            output), redirect_stderr(output):
+        patch.setattr(sys, 'argv', [str(path), *map(str, args)])
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+        except SystemExit as error:
+            code = error.code
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+    if isinstance(code, str):  # Python prints a message, and ends with 1
+        return 1, f'{output.getvalue()}{code}\n'
+    return code or 0, output.getvalue()
 
 
 def write_images(folder, names, seed=0):

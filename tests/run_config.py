@@ -1,6 +1,6 @@
 """Run a config at a tiny size: two training steps, validation, test.
 
-A script of its own, so that a test runs it as a user would: in a fresh
+A script of its own, so that a test can run it as a user would: in a fresh
 process, from a folder outside the repository. Prints the metrics as JSON.
 
 Usage: run_config.py CONFIG
@@ -32,7 +32,8 @@ def shrink(node):
             shrink(value)
 
 
-def main(config):
+def run(config):
+    """The metrics of a config's test."""
     cfg = Config.fromfile(config)
     for key in ('model', 'train_dataloader', 'val_dataloader',
                 'test_dataloader'):
@@ -51,8 +52,8 @@ def main(config):
     runner.train()
     losses = runner.message_hub.get_scalar('train/loss')._log_history
     assert len(losses) == 2 and all(0 < loss < 1e3 for loss in losses), losses
-    print(json.dumps(runner.test()))
+    return runner.test()
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    print(json.dumps(run(*sys.argv[1:])))
