@@ -15,11 +15,14 @@ SCALE = (96, 64)
 
 
 def shrink(node):
-    """Resize images to ``SCALE``, load them in the main process, and keep
-    all boxes: untrained, none may pass a score threshold."""
+    """Resize images to ``SCALE``, load them in the main process, look at few
+    proposals, and keep all boxes: untrained, none may pass a score
+    threshold."""
     if isinstance(node, ConfigDict):
         if node.get('type') == 'Resize':
             node.scale = SCALE
+        if 'nms_pre' in node and 'score_thr' not in node:
+            node.max_per_img = 100
         if 'score_thr' in node:
             node.score_thr = 0.
         if 'num_workers' in node:

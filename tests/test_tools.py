@@ -279,6 +279,5 @@ def test_converters(tool):
         'dataset_converters/make_digits.py', 'new', check=False)
     assert code == 1 and 'exists' in output
     _, output = tool('dataset_converters/voc_to_coco.py', 'data/VOCdevkit',
-                     'VOC2007/ImageSets/Main/test.txt', '--out', 'voc.json',
-                     fresh=True)
+                     'VOC2007/ImageSets/Main/test.txt', '--out', 'voc.json')
     assert 'voc.json: 2 images, 6 boxes, 2 of them difficult' in output
