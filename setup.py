@@ -59,8 +59,8 @@ setup(
         export=['onnx', 'onnxruntime', 'onnxscript'],
         safetensors=['safetensors'],
         test=[
-            'hypothesis', 'onnx', 'onnxruntime', 'onnxscript', 'pytest',
-            'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors',
+            'build', 'hypothesis', 'onnx', 'onnxruntime', 'onnxscript',
+            'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors',
             'scikit-learn'
         ],
     ))

@@ -2,22 +2,37 @@
 
 In a config: ``custom_imports = dict(imports=['mmdet_scconv'],
 allow_failed_imports=False)``.
+
+Where torch alone is installed, ``mmdet_scconv.layers`` is all there is.
 """
-from .stack import check_stack
+from . import stack
 from .version import __version__
 
-check_stack()
+if stack.is_torch_alone():
+    stack.check_torch()
+    from . import layers
 
-from . import (  # noqa: E402
-    backbones,
-    classification,
-    datasets,
-    hooks,
-    layers,
-    weights,
-)
+    __all__ = ['__version__', 'layers']
+else:
+    stack.check_stack()
+    from . import (
+        backbones,
+        classification,
+        datasets,
+        hooks,
+        layers,
+        registry,
+        weights,
+    )
 
-__all__ = [
-    '__version__', 'backbones', 'classification', 'datasets', 'hooks',
-    'layers', 'weights'
-]
+    __all__ = [
+        '__version__', 'backbones', 'classification', 'datasets', 'hooks',
+        'layers', 'registry', 'weights'
+    ]
+
+
+def __getattr__(name: str):
+    """Says what to install where torch alone is."""
+    if name in ('backbones', 'classification', 'datasets', 'hooks', 'weights'):
+        stack.check_stack()
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

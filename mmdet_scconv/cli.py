@@ -3,9 +3,11 @@ import argparse
 import copy
 import os
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
@@ -145,12 +147,32 @@ def join_cpu_processes(cfg: Config) -> None:
 
     MMEngine's own set-up selects a GPU for each process.
     """
-    torch.distributed.init_process_group(backend='gloo')
+    dist.init_process_group(backend='gloo')
     cfg.setdefault('model_wrapper_cfg', dict(
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False)))
+
+
+@contextmanager
+def leaving_process_group() -> Iterator[None]:
+    """Leave the process group at the end, also after an error. For ``main``
+    of each tool that a launcher starts.
+
+    A process that ends with threads of gloo alive is aborted now and then,
+    although its work was done.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        # After an error NCCL would wait for the other processes, which wait
+        # for this one. The launcher stops them when this one has ended.
+        if dist.is_available() and dist.is_initialized() and not (
+                failed and dist.get_backend() == 'nccl'):
+            dist.destroy_process_group()
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -20,8 +20,11 @@ OPENCV = 'opencv-python-headless==4.12.0.88'
 MMCV_BUILD = ('setuptools>=80,<82', 'wheel', 'packaging', 'ninja', 'psutil',
               'numpy')
 
-# The oldest releases with the interfaces that the package uses.
-MINIMUM = {'mmengine': '0.8.3', 'mmcv': '2.0.0', 'mmdet': '3.1.0'}
+# Nothing older is tested.
+MINIMUM = {
+    name: requirement.split('==')[1]
+    for name, requirement in dict(torch=TORCH, **MM_STACK).items()
+}
 
 HOW_TO_INSTALL = (
     'Install the tested stack with "make env" in a clone of mmdet-scconv, or '
@@ -37,33 +40,66 @@ def release(version: str) -> tuple:
         int(n) for n in re.match(r'\d+(?:\.\d+)*', version)[0].split('.'))
 
 
+def is_torch_alone() -> bool:
+    """Whether neither mmengine, mmcv nor mmdet is installed."""
+    for name in MM_STACK:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name == name:
+                continue
+        except ImportError:
+            pass
+        return False
+    return True
+
+
+def check_version(name: str, minimum: str) -> None:
+    """Import a package that must have at least this version.
+
+    Raises:
+        ImportError: If it is missing, too old or broken; says what to
+            install.
+    """
+    try:
+        found = importlib.import_module(name).__version__
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise ImportError(
+                f'mmdet_scconv: {name} is installed but cannot be imported: '
+                f'{error}.\n{HOW_TO_INSTALL}') from error
+        raise ImportError(f'mmdet_scconv needs {name}>={minimum}, which is '
+                          f'not installed.\n{HOW_TO_INSTALL}') from None
+    except ImportError as error:
+        hint = ('\nOn a machine without a display: pip uninstall -y '
+                'opencv-python opencv-python-headless && pip install '
+                'opencv-python-headless' if 'libGL' in str(error) else '')
+        raise ImportError(
+            f'mmdet_scconv: {name} is installed but cannot be imported: '
+            f'{error}.{hint}\n{HOW_TO_INSTALL}') from error
+    if release(found) < release(minimum):
+        raise ImportError(f'mmdet_scconv needs {name}>={minimum}, found '
+                          f'{found}.\n{HOW_TO_INSTALL}')
+
+
+def check_torch() -> None:
+    """Check that torch can run the layers.
+
+    Raises:
+        ImportError: If it is too old.
+    """
+    check_version('torch', MINIMUM['torch'])
+
+
 def check_stack() -> None:
-    """Import mmengine, mmcv (with its operators) and mmdet.
+    """Import torch, mmengine, mmcv (with its operators) and mmdet.
 
     Raises:
         ImportError: If one is missing, too old or broken; names it and what
             to install.
     """
     for name, minimum in MINIMUM.items():
-        try:
-            found = importlib.import_module(name).__version__
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise ImportError(
-                    f'mmdet_scconv: {name} is installed but cannot be '
-                    f'imported: {error}.\n{HOW_TO_INSTALL}') from error
-            raise ImportError(f'mmdet_scconv needs {name}>={minimum}, which '
-                              f'is not installed.\n{HOW_TO_INSTALL}') from None
-        except ImportError as error:
-            hint = ('\nOn a machine without a display: pip uninstall -y '
-                    'opencv-python opencv-python-headless && pip install '
-                    'opencv-python-headless' if 'libGL' in str(error) else '')
-            raise ImportError(
-                f'mmdet_scconv: {name} is installed but cannot be imported: '
-                f'{error}.{hint}\n{HOW_TO_INSTALL}') from error
-        if release(found) < release(minimum):
-            raise ImportError(f'mmdet_scconv needs {name}>={minimum}, found '
-                              f'{found}.\n{HOW_TO_INSTALL}')
+        check_version(name, minimum)
     try:
         importlib.import_module('mmcv._ext')
     except ImportError as error:

@@ -1,7 +1,16 @@
 """Tiny data sets in the layouts that the configs name, and weights."""
+import atexit
+import importlib.util
+import io
 import json
+import os
+import runpy
+import shutil
+import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -13,7 +22,12 @@ from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.models.backbones import ResNet
 from mmengine.registry import DefaultScope
 
-from mmdet_scconv.datasets import make_digits
+# Before the package is imported, which looks for its kernel there: the tests
+# neither use the user's cache nor write to it. xdist's workers inherit it.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    CACHE = tempfile.mkdtemp(prefix='mmdet_scconv_tests_')
+    os.environ['XDG_CACHE_HOME'] = CACHE
+    atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 REPO = Path(__file__).resolve().parent.parent
 IMAGE_SIZE = (60, 80)  # height, width
@@ -28,6 +42,39 @@ settings.register_profile(
     database=None)
 settings.register_profile('slow', max_examples=2000, deadline=None)
 settings.load_profile('fast')
+
+
+def load_script(path):
+    """A tool as a module, e.g. to call its ``main`` in this process."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call_tool(path, *args):
+    """Run a command line in this process, which has imported MMDetection
+    already. The environment is afterwards as before.
+
+    Returns:
+        tuple: Exit code, and what was written to both streams.
+    """
+    output = io.StringIO()  # loggers keep it beyond this call
+    environment = dict(os.environ)
+    code = None
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(
+            output), redirect_stderr(output):
+        patch.setattr(sys, 'argv', [str(path), *map(str, args)])
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+        except SystemExit as error:
+            code = error.code
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+    if isinstance(code, str):  # Python prints a message, and ends with 1
+        return 1, f'{output.getvalue()}{code}\n'
+    return code or 0, output.getvalue()
 
 
 def write_images(folder, names, seed=0):
@@ -111,6 +158,7 @@ def default_scope():
 def data_home(tmp_path_factory):
     """A folder outside the repository whose ``data/`` holds two images of
     each data set that a config names."""
+    from mmdet_scconv.datasets import make_digits
     home = tmp_path_factory.mktemp('home')
     data = home / 'data'
     make_digits(str(data / 'digits'), num_train=8, num_val=2, size=96)
@@ -145,3 +193,15 @@ def torch_home(tmp_path_factory):
                         (101, 'resnet101-63fe2227.pth')):
         torch.save(ResNet(depth).state_dict(), checkpoints / name)
     return home
+
+
+@pytest.fixture(scope='session')
+def kernel_cache():
+    """An ``XDG_CACHE_HOME`` that holds the SRU's compiled kernel: built once
+    for all workers of a session."""
+    from mmdet_scconv.layers import kernels
+    cache = os.path.join(os.environ['XDG_CACHE_HOME'], 'with_kernel')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', cache)
+        kernels.build()
+    return cache

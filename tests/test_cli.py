@@ -1,9 +1,14 @@
+import sys
+
 import pytest
 import torch
+import torch.distributed as dist
+from conftest import REPO, load_script
 from mmengine.config import Config
 
 from mmdet_scconv.cli import (
     check_checkpoint,
+    leaving_process_group,
     protect_training,
     set_resume,
     tta_settings,
@@ -88,3 +93,54 @@ def test_a_damaged_checkpoint_ends_a_tool(tmp_path):
     (tmp_path / 'a.pth').write_bytes(b'half')
     with pytest.raises(SystemExit, match='a.pth is damaged'):
         check_checkpoint(str(tmp_path / 'a.pth'))
+
+
+def join_group(folder):
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/join', rank=0, world_size=1)
+
+
+def test_process_group_is_left(tmp_path):
+    with leaving_process_group():
+        join_group(tmp_path)
+    assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_tools_leave_the_group_after_an_error(tool, tmp_path, monkeypatch):
+
+    def build_runner(cfg):
+        join_group(tmp_path)
+        raise RuntimeError('no room')
+
+    module = load_script(REPO / 'tools' / tool)
+    monkeypatch.setattr(module, 'build_runner', build_runner)
+    torch.save({}, tmp_path / 'a.pth')
+    config = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
+    positional = [config, tmp_path / 'a.pth'][:2 - (tool == 'train.py')]
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, positional)])
+    with pytest.raises(RuntimeError, match='no room'):
+        module.main()
+    assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize('failed', [True, False])
+def test_nccl_is_not_waited_for_after_an_error(failed, monkeypatch):
+    """Its end is a collective, and the other processes are in another."""
+    left = []
+    monkeypatch.setattr(dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(dist, 'get_backend', lambda: 'nccl')
+    monkeypatch.setattr(dist, 'destroy_process_group',
+                        lambda: left.append(True))
+    try:
+        with leaving_process_group():
+            if failed:
+                raise RuntimeError
+    except RuntimeError:
+        pass
+    assert bool(left) is not failed
+
+
+def test_without_a_process_group_nothing_is_left():
+    with leaving_process_group():
+        pass

@@ -1,13 +1,13 @@
-"""Every config runs: in a fresh process, outside the repository."""
+"""Every config runs, outside the repository: a few in a fresh process, the
+others in this one, where what a fresh one would import is checked."""
 import json
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, load_script
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
@@ -20,6 +20,9 @@ from mmdet_scconv.analysis.rows import TABLES
 SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-',
         'configs/scconv/faster-rcnn_r101_fpn_1x_coco',
         'configs/scconv/faster-rcnn_scconv-r101_fpn_1x_coco')
+# one of each base; the README's swap, too
+FRESH = ('configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py',
+         'configs/scconv/faster-rcnn_scconv-r50_fpn_1x_coco.py')
 CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',
                '_cifar100.py')
 CONFIGS = [
@@ -29,7 +32,7 @@ CONFIGS = [
         for path in (REPO / 'configs').rglob('*.py')
         if '_base_' not in path.parts and not path.name.endswith(CLASSIFIERS))
 ]
-SCRIPT = str(REPO / 'tests' / 'run_config.py')
+SCRIPT = REPO / 'tests' / 'run_config.py'
 
 
 def load(path):
@@ -37,42 +40,52 @@ def load(path):
 
 
 @pytest.fixture
-def run_config(tmp_path, data_home, torch_home):
+def folder(tmp_path, data_home, torch_home, monkeypatch):
+    shutil.copytree(data_home / 'data', tmp_path / 'data')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('TORCH_HOME', str(torch_home))
+    return tmp_path
 
-    def run(*args):
-        shutil.copytree(data_home / 'data', tmp_path / 'data')
-        done = subprocess.run(
-            [sys.executable, SCRIPT, *args],
-            cwd=tmp_path,
-            env=dict(os.environ, TORCH_HOME=str(torch_home)),
-            capture_output=True,
-            text=True)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        return json.loads(done.stdout.splitlines()[-1])
 
-    return run
+def run_config(path, fresh):
+    """The metrics of a tiny training and test."""
+    if not fresh:
+        return load_script(SCRIPT).run(str(path))
+    done = subprocess.run([sys.executable, SCRIPT, path],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize('config', CONFIGS)
-def test_config_runs(config, run_config):
-    metrics = run_config(str(REPO / config))
+def test_config_runs(config, folder):
+    metrics = run_config(REPO / config, fresh=config in FRESH)
     assert {'coco/bbox_mAP', 'coco/bbox_mAP_50',
             'coco/bbox_mAP_75'} <= set(metrics)
     assert ('pascal_voc/mAP' in metrics) == ('voc' in config)
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_config_imports_the_package(config):
+    """As a fresh process needs it."""
+    cfg = Config.fromfile(REPO / config, import_custom_modules=False)
+    assert cfg.custom_imports == dict(
+        imports=['mmdet_scconv'], allow_failed_imports=False)
 
 
 @pytest.mark.parametrize('config', [
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 ])
-def test_stock_config_with_the_backbone_swapped(config, run_config, tmp_path):
+def test_stock_config_with_the_backbone_swapped(config, folder):
     """The README's way: nothing but these three lines."""
-    path = tmp_path / 'my_config.py'
+    path = folder / 'my_config.py'
     path.write_text(f'_base_ = {config!r}\n'
                     "custom_imports = dict(imports=['mmdet_scconv'], "
                     'allow_failed_imports=False)\n'
                     "model = dict(backbone=dict(type='SCConvResNet'))\n")
-    assert 'coco/bbox_mAP' in run_config(str(path))
+    assert 'coco/bbox_mAP' in run_config(path, fresh=True)
 
 
 def test_conv_module_in_a_fresh_process(tmp_path):

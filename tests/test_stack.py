@@ -1,8 +1,11 @@
 """What a user reads where the MM stack is missing, too old or broken."""
 import importlib
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
+from conftest import REPO
 
 from mmdet_scconv import stack
 
@@ -38,7 +41,7 @@ def test_missing(name, imports):
         error.value)
 
 
-@pytest.mark.parametrize('name', ['mmengine', 'mmcv', 'mmdet'])
+@pytest.mark.parametrize('name', ['torch', 'mmengine', 'mmcv', 'mmdet'])
 def test_too_old(name, imports):
     imports[name] = SimpleNamespace(__version__='0.7.4rc1')
     with pytest.raises(
@@ -91,3 +94,71 @@ def test_gpu_without_cuda_operators(gpu, compiled, fails, monkeypatch):
             stack.check_cuda_operators()
     else:
         stack.check_cuda_operators()
+
+
+HIDDEN = """
+import sys
+for name in {hidden!r}:
+    sys.modules[name] = None  # as if it was not installed
+sys.path.insert(0, {repo!r})
+"""
+PLAIN = """
+import torch
+from mmdet_scconv.layers import SCConv
+import mmdet_scconv.layers as layers
+layer = SCConv(64, 128, kernel_size=3, stride=2, padding=1)
+out = layer(torch.randn(2, 64, 14, 14))
+out.mean().backward()
+assert out.shape == (2, 128, 7, 7)
+assert all(p.grad is not None for p in layer.parameters())
+for name in layers.__all__:
+    if name not in ('SRU', 'CRU'):
+        conv = getattr(layers, name)(64, 64, 3, padding=1)
+        shape = conv(torch.randn(1, 64, 8, 8)).shape
+        assert shape == (1, conv.out_channels, 8, 8), name
+loaded = {name.split('.')[0] for name in sys.modules}
+assert not loaded & {'mmengine', 'mmcv', 'mmdet', 'cv2'} - hidden, loaded
+"""
+
+
+def run_without(hidden, code):
+    """Run code in a fresh process in which packages are not installed."""
+    setup = HIDDEN.format(hidden=hidden, repo=str(REPO))
+    return subprocess.run(
+        [sys.executable, '-c', f'{setup}hidden = set({hidden!r})\n{code}'],
+        capture_output=True,
+        text=True)
+
+
+def test_layers_need_torch_alone():
+    hidden = ['mmengine', 'mmcv', 'mmdet', 'cv2', 'numpy']
+    done = run_without(hidden, PLAIN)
+    assert done.returncode == 0, done.stderr
+    done = run_without(
+        hidden, 'import mmdet_scconv\nmmdet_scconv.backbones')
+    assert 'needs mmengine>=' in done.stderr
+    assert 'make env' in done.stderr.splitlines()[-4]
+
+
+@pytest.mark.parametrize('missing', ['mmcv', 'mmdet'])
+def test_with_mmengine_the_whole_stack_is_needed(missing, imports):
+    imports[missing] = ModuleNotFoundError(
+        f"No module named '{missing}'", name=missing)
+    assert not stack.is_torch_alone()
+
+
+def test_mmcv_without_mmengine_is_an_error(imports):
+    """It is no plain PyTorch: something went wrong."""
+    for name in ('mmengine', 'mmdet'):
+        imports[name] = ModuleNotFoundError(
+            f"No module named '{name}'", name=name)
+    assert not stack.is_torch_alone()
+    imports['mmcv'] = ModuleNotFoundError(
+        "No module named 'mmcv'", name='mmcv')
+    assert stack.is_torch_alone()
+
+
+def test_torch_too_old_for_the_layers(imports):
+    imports['torch'] = SimpleNamespace(__version__='2.12.1+cpu')
+    with pytest.raises(ImportError, match='needs torch>=2.13.0, found 2.12.1'):
+        stack.check_torch()

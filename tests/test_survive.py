@@ -242,6 +242,20 @@ def test_a_lost_worker_ends_the_run(start):
     assert 'Signal 9 (SIGKILL) received by PID' in run.text()
 
 
+def test_two_processes_end_well_30_times(start):
+    """A process that left its group open was aborted in one run of many."""
+    trained = start('dist_train.sh', CONFIG, 2, '--work-dir', 'run',
+                    *options(1), PORT='29623')
+    assert trained.finish() == 0, trained.text()[-3000:]
+    begin = time.monotonic()
+    for i in range(30):
+        run = start('dist_test.sh', CONFIG, 'run/epoch_1.pth', 2,
+                    '--work-dir', 'tested', *options(1), PORT='29624')
+        assert run.finish() == 0, f'run {i}: {run.text()[-3000:]}'
+        assert 'coco/bbox_mAP_50' in run.text()
+    print(f'\n30 runs in {time.monotonic() - begin:.0f} s')
+
+
 def parent_of(process):
     """The process whose folder in /proc this is may have ended."""
     try:

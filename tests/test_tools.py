@@ -1,4 +1,7 @@
-"""The command lines, run as a user does: from a folder outside the repo."""
+"""The command lines, run as a user does: from a folder outside the repo.
+
+Each tool runs once in a fresh process; its other tests, in this one.
+"""
 import json
 import os
 import shutil
@@ -9,7 +12,7 @@ import time
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, call_tool
 from mmengine.fileio import load
 
 from mmdet_scconv.datasets.digits import CLASSES
@@ -38,21 +41,25 @@ def command(*args):
 
 
 @pytest.fixture
-def tool(tmp_path, data_home):
-    """Runs a tool in an empty folder with the data in it."""
+def tool(tmp_path, data_home, monkeypatch):
+    """Runs a tool in an empty folder with the data in it. Shell scripts, and
+    all with ``fresh``, in a process of their own."""
     (tmp_path / 'data').symlink_to(data_home / 'data')
+    monkeypatch.chdir(tmp_path)
     environment = dict(os.environ, PYTHON=sys.executable, OMP_NUM_THREADS='1')
 
-    def run(*args, check=True, **variables):
-        done = subprocess.run(
-            command(*args),
-            cwd=tmp_path,
-            env=dict(environment, **variables),
-            capture_output=True,
-            text=True)
-        output = done.stdout + done.stderr
-        assert not check or done.returncode == 0, output[-4000:]
-        return done.returncode, output
+    def run(name, *args, check=True, fresh=False, **variables):
+        if fresh or name.endswith('.sh'):
+            done = subprocess.run(
+                command(name, *args),
+                env=dict(environment, **variables),
+                capture_output=True,
+                text=True)
+            code, output = done.returncode, done.stdout + done.stderr
+        else:
+            code, output = call_tool(REPO / 'tools' / name, *args)
+        assert not check or code == 0, output[-4000:]
+        return code, output
 
     run.folder = tmp_path
     return run
@@ -78,7 +85,8 @@ def test_train_writes_a_checkpoint(checkpoint):
 
 def test_test(tool, checkpoint):
     _, output = tool('test.py', CONFIG, checkpoint, '--work-dir', 'out dir',
-                     '--out', 'results.pkl', '--show-dir', 'shown', *SMALL)
+                     '--out', 'results.pkl', '--show-dir', 'shown', *SMALL,
+                     fresh=True)
     assert 'coco/bbox_mAP_50' in output
     assert (tool.folder / 'results.pkl').is_file()
     shown = list(tool.folder.glob('out dir/*/shown/*.jpg'))
@@ -194,7 +202,8 @@ def test_resume_after_kill(tool):
     good = (tool.folder / 'run/epoch_1.pth').read_bytes()
     damaged.write_bytes(good[:len(good) // 2])
     (tool.folder / 'run/last_checkpoint').write_text('run/epoch_2.pth')
-    _, output = tool('train.py', CONFIG, '--resume', *options)
+    _, output = tool('train.py', CONFIG, '--resume', *options,
+                     fresh=True)
     assert 'run/epoch_2.pth is damaged' in output
     assert 'resumed epoch: 1, iter: 8' in output
     assert 'Epoch(train) [1]' not in output
@@ -221,7 +230,7 @@ def test_benchmark(tool):
     config = REPO / 'configs/digits/faster-rcnn_scconv-r50_fpn_6e_digits.py'
     _, output = tool('analysis_tools/benchmark.py', config, f'{config}:deploy',
                      '--shape', 64, 96, '--rounds', 2, '--load', 1, '--out',
-                     'out/speed')
+                     'out/speed', fresh=True)
     assert f'{config.stem} (deploy)' in output
     folder = tool.folder / 'out'
     header, *rows = (folder / 'speed.csv').read_text().splitlines()
@@ -239,7 +248,7 @@ def test_image_demo(tool, checkpoint, options):
     (images / 'notes.txt').write_text('not an image either')
     code, output = tool('image_demo.py', images, CONFIG, checkpoint,
                         '--out-dir', 'out', '--score-thr', '0.01', *options,
-                        check=False)
+                        check=False, fresh=not options)
     # the damaged ones are named, the others are done
     unread = output.split('Not read:')[1]
     assert code == 1 and 'damaged.jpg' in unread and 'empty.jpg' in unread
@@ -264,7 +273,7 @@ def test_image_demo_bad_paths(tool, args, message):
 
 def test_converters(tool):
     _, output = tool('dataset_converters/make_digits.py', 'new', '--num-train',
-                     2, '--num-val', 1, '--size', 64)
+                     2, '--num-val', 1, '--size', 64, fresh=True)
     assert 'new: 2 training and 1 validation images' in output
     code, output = tool(
         'dataset_converters/make_digits.py', 'new', check=False)

@@ -11,6 +11,7 @@ from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
     check_checkpoint,
+    leaving_process_group,
     load_config,
     tta_settings,
 )
@@ -46,6 +47,7 @@ def parse_args():
     return args
 
 
+@leaving_process_group()
 def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()

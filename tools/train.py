@@ -7,6 +7,7 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
+    leaving_process_group,
     load_config,
     protect_training,
     set_resume,
@@ -33,6 +34,7 @@ def parse_args():
     return parser.parse_args()
 
 
+@leaving_process_group()
 def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()

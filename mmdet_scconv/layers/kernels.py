@@ -1,11 +1,15 @@
 """The optional compiled kernel of the SRU; everything works without it.
 
-``tools/misc/build_kernels.py`` compiles it once (a C++ compiler is needed)
-into the user's cache; from then on every process that finds it there uses it,
-for float32 on the CPU in channels_last.
+``make env`` or ``tools/misc/build_kernels.py`` compiles it once (a C++
+compiler is needed) into the user's cache; from then on every process that
+finds it there uses it, for float32 on the CPU in channels_last.
 """
 import hashlib
 import os
+import platform
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,14 +19,28 @@ NAME = 'mmdet_scconv_kernels'
 SOURCE = Path(__file__).parent / 'csrc' / 'sru_gate.cpp'
 
 
+def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:
+    """What instructions this machine's CPU has, as the system lists them; its
+    name where it lists none."""
+    try:
+        with open(cpuinfo) as lines:
+            for line in lines:
+                # x86's name, and ARM's
+                if line.startswith(('flags', 'Features')):
+                    return line
+    except OSError:
+        pass
+    return f'{platform.machine()} {platform.processor()}'
+
+
 def library_path() -> Path:
     """Where the compiled kernel is, or would be: one for each source, torch
-    and kind of CPU."""
+    and kind of CPU, as machines may share a home folder."""
     cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
-    cpu = torch.backends.cpu.get_cpu_capability()
+    key = hashlib.sha256(SOURCE.read_bytes() + cpu_features().encode())
     return Path(cache, 'mmdet_scconv',
-                f'{digest}-torch{torch.__version__}-{cpu}', f'{NAME}.so')
+                f'{key.hexdigest()[:16]}-torch{torch.__version__}',
+                f'{NAME}.so')
 
 
 def build() -> Path:
@@ -34,15 +52,28 @@ def build() -> Path:
     from torch.utils.cpp_extension import load  # imports setuptools
     path = library_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    load(
-        NAME, [str(SOURCE)],
-        # fast-math for vectorised exp(); when compiling only: in the link it
-        # would change the whole process's treatment of denormals
-        extra_cflags=['-O3', '-march=native', '-ffast-math', '-fopenmp'],
-        extra_ldflags=['-fopenmp'],
-        build_directory=str(path.parent),
-        is_python_module=False)
+    with ninja_in_reach():
+        load(
+            NAME, [str(SOURCE)],
+            # fast-math for vectorised exp(); when compiling only: in the link
+            # it would change the whole process's treatment of denormals
+            extra_cflags=['-O3', '-march=native', '-ffast-math', '-fopenmp'],
+            extra_ldflags=['-fopenmp'],
+            build_directory=str(path.parent),
+            is_python_module=False)
     return path
+
+
+@contextmanager
+def ninja_in_reach() -> Iterator[None]:
+    """Let torch find the ninja beside this Python, also where the environment
+    is not activated."""
+    before = os.environ.get('PATH', os.defpath)
+    os.environ['PATH'] = sysconfig.get_path('scripts') + os.pathsep + before
+    try:
+        yield
+    finally:
+        os.environ['PATH'] = before
 
 
 def fake_sru_gate(x: Tensor, weight: Tensor, bias: Tensor, groups: int,

@@ -13,11 +13,11 @@ from mmdet_scconv.layers import SCConv, kernels
 
 
 @pytest.fixture(scope='module')
-def kernel():
+def kernel(kernel_cache):
     """The compiled kernel, for this module's tests."""
-    if not kernels.BUILT:
-        kernels.build()
-    assert kernels.load_library()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', kernel_cache)
+        assert kernels.load_library()
 
 
 def pair(training, seed=0, **options):

@@ -1,16 +1,28 @@
 #!/usr/bin/env python
 """Compile the optional C++ kernel that makes SCConv faster on the CPU.
 
-It is used from the next start on: float32, channels_last (ChannelsLastHook).
+`make env` does so. It is used from the next start on: float32, channels_last
+(ChannelsLastHook).
 """
 import argparse
+import shutil
+
+from torch.utils.cpp_extension import get_cxx_compiler
 
 from mmdet_scconv.layers import kernels
 
 
 def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
-    print(f'Built: {kernels.build()}')
+    compiler = get_cxx_compiler()
+    if not shutil.which(compiler.split()[0]):
+        raise SystemExit(
+            f'No C++ compiler ({compiler}). On Debian and Ubuntu: apt install '
+            'build-essential python3-dev')
+    try:
+        print(f'Built: {kernels.build()}')
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == '__main__':

@@ -1,0 +1,85 @@
+"""Where the compiled kernel is looked for, and how it is built."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO, load_script
+
+from mmdet_scconv.layers import kernels
+
+INTEL = """processor\t: 0
+vendor_id\t: GenuineIntel
+flags\t\t: fpu sse2 avx avx2 avx512f
+bugs\t\t: spectre_v1
+
+processor\t: 1
+flags\t\t: fpu sse2 avx avx2 avx512f
+"""
+
+
+def test_tests_have_their_own_cache():
+    """Neither the user's kernel nor one of another test."""
+    assert not kernels.BUILT
+    assert not kernels.library_path().exists()
+    assert Path.home() not in kernels.library_path().parents
+
+
+def test_a_library_for_each_kind_of_cpu(tmp_path, monkeypatch):
+    """Machines that share a home folder: both have AVX-512, the second lacks
+    what the first one's compiler used."""
+    paths = []
+    for missing in ('', ' avx512f', ' avx2'):
+        cpuinfo = tmp_path / 'cpuinfo'
+        cpuinfo.write_text(INTEL.replace(missing, ''))
+        features = kernels.cpu_features(str(cpuinfo))
+        monkeypatch.setattr(kernels, 'cpu_features', lambda f=features: f)
+        paths.append(kernels.library_path())
+        monkeypatch.undo()
+    assert len(set(paths)) == 3
+
+
+@pytest.mark.parametrize('text,expected', [
+    (INTEL, 'flags\t\t: fpu sse2 avx avx2 avx512f\n'),
+    ('processor\t: 0\nFeatures\t: fp asimd sve\n',
+     'Features\t: fp asimd sve\n'),
+])
+def test_cpu_features(text, expected, tmp_path):
+    (tmp_path / 'cpuinfo').write_text(text)
+    assert kernels.cpu_features(str(tmp_path / 'cpuinfo')) == expected
+
+
+def test_cpu_features_where_the_system_lists_none(tmp_path):
+    assert os.uname().machine in kernels.cpu_features(str(tmp_path / 'none'))
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """The tool, in this process; what it ends with."""
+    tool = load_script(REPO / 'tools/misc/build_kernels.py')
+    monkeypatch.setattr(sys, 'argv', ['build_kernels.py'])
+
+    def run():
+        with pytest.raises(SystemExit) as error:
+            tool.main()
+        return str(error.value)
+
+    return run
+
+
+def test_no_compiler_is_one_line(build, tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert build().startswith('No C++ compiler (c++). On Debian')
+
+
+def test_a_failed_build_says_why(build, tmp_path, monkeypatch):
+    """The compiler is there, and fails."""
+    compiler = tmp_path / 'g++'
+    compiler.write_text('#!/bin/sh\ntest "$1" = -MMD || exec true\n'
+                        'echo "error: no room"\nexit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv('CXX', str(compiler))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    before = os.environ['PATH']
+    assert 'error: no room' in build()
+    assert os.environ['PATH'] == before
