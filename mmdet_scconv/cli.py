@@ -19,7 +19,9 @@ from .weights.safe_load import CheckpointError, load_as_data, refuse_code
 
 # What a training should not be without, by name in default_hooks.
 TRAINING_HOOKS = dict(
-    check_loss='CheckLossHook', epoch_seed='EpochSeedHook')
+    check_loss='CheckLossHook',
+    epoch_length='EpochLengthHook',
+    epoch_seed='EpochSeedHook')
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif',
                   '.tiff', '.webp')

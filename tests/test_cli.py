@@ -42,6 +42,7 @@ def test_any_config_is_protected():
     assert types(cfg) == dict(
         checkpoint='SafeCheckpointHook',
         check_loss='CheckLossHook',
+        epoch_length='EpochLengthHook',
         epoch_seed='EpochSeedHook')
     assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
     assert cfg.custom_imports.imports == ['mmdet_scconv']
@@ -68,7 +69,10 @@ def test_own_hooks_stay():
             custom_imports=dict(imports=['mine', 'mmdet_scconv'])))
     protect_training(cfg)
     assert types(cfg) == dict(
-        checkpoint='Mine', check_loss='Mine', epoch_seed='EpochSeedHook')
+        checkpoint='Mine',
+        check_loss='Mine',
+        epoch_length='EpochLengthHook',
+        epoch_seed='EpochSeedHook')
     assert cfg.custom_imports.imports == ['mine', 'mmdet_scconv']
 
 

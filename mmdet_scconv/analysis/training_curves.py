@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..hooks.epoch_length_hook import EPOCH_LENGTH
 from .runs import read_scalars
 
-NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr')
+NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr',
+               EPOCH_LENGTH)
 
 
 @dataclass(frozen=True)
