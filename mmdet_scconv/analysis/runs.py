@@ -123,6 +123,14 @@ def is_training(entry: dict) -> bool:
     return 'loss' in entry and 'iter' in entry
 
 
+def after_training(entries: list[dict]) -> list[dict]:
+    """The validations after the last entry of the training, last first."""
+    return [
+        e for e in takewhile(lambda e: not is_training(e), reversed(entries))
+        if 'step' in e and EPOCH_LENGTH not in e
+    ]
+
+
 def epoch_length(entries: list[dict]) -> float | None:
     """Iterations of an epoch, None if the entries do not tell it yet.
 
@@ -160,7 +168,7 @@ def trained(work_dir: str, unit: str, entries: list[dict] | None = None
         entries = list(read_scalars(work_dir))
     checkpoint = CHECKPOINT.fullmatch(
         osp.basename(last_checkpoint(work_dir) or ''))
-    # the end of an epoch is not logged, but saved
+    # the end of an epoch is not logged, but saved, or validated
     saved = 0
     if checkpoint and unit.startswith(checkpoint[1]):
         saved = int(checkpoint[2])
@@ -169,10 +177,12 @@ def trained(work_dir: str, unit: str, entries: list[dict] | None = None
         return saved
     if unit == 'iteration':
         return max(saved, last['iter'])
+    epoch = last.get('epoch', 1)
+    if any(e['step'] == epoch for e in after_training(entries)):
+        return max(saved, epoch)
     length = epoch_length(entries)
-    if length is not None:
-        return max(saved, last['iter'] / length)
-    return max(saved, last.get('epoch', 1) - 1)
+    return max(saved,
+               epoch - 1 if length is None else last['iter'] / length)
 
 
 def training_length(cfg: Config, options: tuple[str, ...] = ()
@@ -360,9 +370,7 @@ def read_result(name: str, config: str, work_dir: str) -> Result:
         per_epoch = None if length is None else seconds * length
     metrics = test_metrics(work_dir)
     if not metrics and done >= wanted:
-        after = list(takewhile(lambda e: not is_training(e),
-                               reversed(entries)))
-        metrics = next((e for e in after if EPOCH_LENGTH not in e), {})
+        metrics = next(iter(after_training(entries)), {})
     return Result(
         name,
         config,
