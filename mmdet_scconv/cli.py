@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils import scandir
 
+from .datasets.checked import DataError
+from .datasets.missing import missing_files, what_to_do
 from .stack import check_cuda_operators
 from .weights.checkpoint import is_known, local_file
 from .weights.resume import check_resumable, find_resumable
@@ -22,6 +25,8 @@ TRAINING_HOOKS = dict(
     check_loss='CheckLossHook',
     epoch_length='EpochLengthHook',
     epoch_seed='EpochSeedHook')
+
+SYNC_BN = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif',
                   '.tiff', '.webp')
@@ -53,13 +58,17 @@ def load_config(args: argparse.Namespace) -> Config:
     ``work_dirs/NAME_OF_CONFIG``.
 
     Raises:
-        FileNotFoundError: If the config does not exist.
+        SystemExit: If the config cannot be read, or the launcher has not
+            started this; says why.
         RuntimeError: If torch sees a GPU that mmcv has no operators for.
     """
     check_cuda_operators()
     refuse_code()
+    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise SystemExit('--launcher pytorch is for processes that torchrun '
+                         'started: use tools/dist_train.sh or dist_test.sh')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -68,7 +77,76 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs',
                                 osp.splitext(osp.basename(args.config))[0])
+    settle_workers(cfg)
     return cfg
+
+
+def read_config_file(path: str) -> Config:
+    """A config of this project, of the user, or ``mmdet::NAME``.
+
+    Raises:
+        SystemExit: If it cannot be read; says why.
+    """
+    if '::' not in path and not osp.isfile(path):
+        raise SystemExit(f'no such config: {path} (looked for in '
+                         f'{os.getcwd()})')
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is Python, and raises anything
+        raise SystemExit(f'the config {path} cannot be read: '
+                         f'{type(error).__name__}: {error}') from error
+
+
+def settle_workers(cfg: Config) -> None:
+    """Let ``num_workers=0`` alone load data in the main process.
+
+    PyTorch refuses settings of workers where there are none.
+    """
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader and loader.get('num_workers') == 0:
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
+
+
+def check_data(cfg: Config, *splits: str) -> None:
+    """Check that the data sets are there before anything is built.
+
+    Raises:
+        SystemExit: If not; names what is missing and how to get it.
+    """
+    missing = missing_files(cfg, splits)
+    if missing:
+        more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
+        raise SystemExit(
+            f'the data is not here: {", ".join(missing[:3])}{more} (looked for in '
+            f'{os.getcwd()}). {what_to_do(missing)}')
+
+
+def load_data(runner: Runner, loop: str) -> None:
+    """Build a runner's loop with its data set, 'train_loop' or 'test_loop'.
+
+    Raises:
+        SystemExit: If the data cannot be used; says why.
+    """
+    try:
+        getattr(runner, loop)
+    except (DataError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from error
+
+
+def use_amp(cfg: Config) -> None:
+    """Train in mixed precision.
+
+    Raises:
+        SystemExit: On a machine without a GPU.
+    """
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            "--amp needs a GPU: on a CPU mmcv's operators (NMS, RoIAlign) "
+            'take float32 alone. Train without it')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.loss_scale = 'dynamic'
 
 
 def protect_training(cfg: Config) -> None:
@@ -142,12 +220,31 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
         cfg.load_from = checkpoint
 
 
+def without_sync_bn(node) -> bool:
+    """Turn every SyncBatchNorm of a model's config into BatchNorm; returns
+    whether there was one."""
+    found = False
+    if isinstance(node, dict):
+        if node.get('type') in SYNC_BN:
+            node['type'] = 'BN'
+            found = True
+        children = list(node.values())
+    else:
+        children = list(node) if isinstance(node, list | tuple) else []
+    return any([found, *map(without_sync_bn, children)])
+
+
 def join_cpu_processes(cfg: Config) -> None:
     """Let the processes of torchrun train on the CPU, over gloo.
 
-    MMEngine's own set-up selects a GPU for each process.
+    MMEngine's own set-up selects a GPU for each process, and SyncBatchNorm
+    works on GPUs alone.
     """
     torch.distributed.init_process_group(backend='gloo')
+    if any([without_sync_bn(cfg.model), cfg.pop('sync_bn', None)]) and \
+            is_main_process():
+        print('No GPU: SyncBatchNorm is trained as BatchNorm, each process '
+              'with the statistics of its own images.', flush=True)
     cfg.setdefault('model_wrapper_cfg', dict(
         type='MMDistributedDataParallel',
         device_ids=None,
@@ -156,9 +253,18 @@ def join_cpu_processes(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """MMEngine's runner, or the one that ``runner_type`` names."""
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        join_cpu_processes(cfg)
+    """MMEngine's runner, or the one that ``runner_type`` names.
+
+    Raises:
+        SystemExit: Without a GPU, if the launcher needs one.
+    """
+    if not torch.cuda.is_available():
+        if cfg.launcher == 'pytorch':
+            join_cpu_processes(cfg)
+        elif cfg.launcher != 'none':
+            raise SystemExit(
+                f'--launcher {cfg.launcher} needs a GPU for each process; on '
+                'CPUs: tools/dist_train.sh or dist_test.sh')
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -11,7 +11,9 @@ from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
     check_checkpoint,
+    check_data,
     load_config,
+    load_data,
     tta_settings,
 )
 
@@ -50,6 +52,7 @@ def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
+    check_data(cfg, 'test')
     check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
@@ -66,6 +69,7 @@ def main():
         cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                             dict(type='DeployHook')]
     runner = build_runner(cfg)
+    load_data(runner, 'test_loop')
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(args.out))
     runner.test()

@@ -7,9 +7,12 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
+    check_data,
     load_config,
+    load_data,
     protect_training,
     set_resume,
+    use_amp,
 )
 
 
@@ -37,9 +40,9 @@ def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
+    check_data(cfg, 'train', 'val')
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
+        use_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(
@@ -49,7 +52,9 @@ def main():
     protect_training(cfg)
     if args.resume is not None:
         set_resume(cfg, args.resume)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    load_data(runner, 'train_loop')
+    runner.train()
 
 
 if __name__ == '__main__':
