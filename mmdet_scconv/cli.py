@@ -119,8 +119,8 @@ def check_data(cfg: Config, *splits: str) -> None:
     if missing:
         more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
         raise SystemExit(
-            f'the data is not here: {", ".join(missing[:3])}{more} (looked for in '
-            f'{os.getcwd()}). {what_to_do(missing)}')
+            f'the data is not here: {", ".join(missing[:3])}{more} (looked '
+            f'for in {os.getcwd()}). {what_to_do(missing)}')
 
 
 def load_data(runner: Runner, loop: str) -> None:

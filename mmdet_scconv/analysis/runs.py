@@ -29,6 +29,8 @@ from ..atomic import write_atomically
 from ..hooks.epoch_length_hook import EPOCH_LENGTH
 
 WAIT_SECONDS = 5
+NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr',
+               EPOCH_LENGTH)
 CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
@@ -87,12 +89,19 @@ class Run:
         return 'finished' if test_metrics(self.work_dir) else 'started'
 
 
+def scores_of(entry: dict) -> dict[str, float]:
+    """The evaluation's part of what MMEngine logs; none where nothing was
+    detected."""
+    return {key: value for key, value in entry.items()
+            if key not in NOT_A_SCORE}
+
+
 def test_metrics(work_dir: str) -> dict[str, float]:
     """The metrics that tools/test.py left in ``work_dir/test``, or none."""
     files = Path(work_dir, 'test').glob('*/*.json')
     for path in sorted(files, reverse=True):
         try:
-            metrics = json.loads(path.read_text())
+            metrics = scores_of(json.loads(path.read_text()))
         except json.JSONDecodeError:  # cut off while it was written
             continue
         if metrics:
@@ -370,7 +379,7 @@ def read_result(name: str, config: str, work_dir: str) -> Result:
         per_epoch = None if length is None else seconds * length
     metrics = test_metrics(work_dir)
     if not metrics and done >= wanted:
-        metrics = next(iter(after_training(entries)), {})
+        metrics = scores_of(next(iter(after_training(entries)), {}))
     return Result(
         name,
         config,

@@ -4,12 +4,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..hooks.epoch_length_hook import EPOCH_LENGTH
-from .runs import read_scalars
-
-NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr',
-               EPOCH_LENGTH)
-
+from .runs import NOT_A_SCORE, read_scalars
 
 @dataclass(frozen=True)
 class Curves:

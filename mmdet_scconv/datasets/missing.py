@@ -83,6 +83,6 @@ def what_to_do(missing: list[str]) -> str:
     """The command that brings the files, where one is known."""
     parts = {part for path in missing for part in path.split(os.sep)}
     commands = [command for name, command in BRINGS.items() if name in parts]
-    here = ('If it is elsewhere, run this from the folder that data/ is in, or '
-            "set the config's data_root")
+    here = ('If it is elsewhere, run this from the folder that data/ is in, '
+            "or set the config's data_root")
     return f'Get it with: {"; ".join(commands)}. {here}' if commands else here

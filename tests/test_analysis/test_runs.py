@@ -210,6 +210,17 @@ def test_cut_off_metrics_are_none(run):
     assert run.state() == 'started'
 
 
+def test_a_test_that_found_nothing_is_not_a_result(run):
+    """MMEngine logs its times all the same."""
+    test = Path(tools_of(run)) / 'test.py'
+    test.write_text(TEST.replace("'coco/bbox_mAP': 0.5",
+                                 "'data_time': 0.05, 'time': 0.2"))
+    with pytest.raises(RunError, match='test gave no metrics'):
+        start(run)
+    assert run.state() == 'started'
+    assert metrics_of(run.work_dir) == {}
+
+
 def test_results_from_elsewhere(run, tmp_path):
     """Moved, in another arrangement, with the last validation alone."""
     start(run)
