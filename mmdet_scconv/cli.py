@@ -218,6 +218,18 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
     cfg.resume = checkpoint is not None
     if cfg.resume:
         cfg.load_from = checkpoint
+        resume_seed(cfg)
+
+
+def resume_seed(cfg: Config) -> None:
+    """Let a training whose config has no seed go on with its first one.
+
+    MMEngine takes it from the checkpoint, too, when the order of the images
+    is drawn already.
+    """
+    cfg.setdefault('randomness', {})
+    if osp.isfile(cfg.load_from) and cfg.randomness.get('seed') is None:
+        cfg.randomness.seed = load_as_data(cfg.load_from)['meta'].get('seed')
 
 
 def without_sync_bn(node) -> bool:

@@ -6,6 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .runs import NOT_A_SCORE, read_scalars
 
+
 @dataclass(frozen=True)
 class Curves:
     """What MMEngine logged, over all attempts of a training.
