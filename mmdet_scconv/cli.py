@@ -82,12 +82,11 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def read_config_file(path: str) -> Config:
-    """A config of this project, of the user, or ``mmdet::NAME``.
-
+    """
     Raises:
         SystemExit: If it cannot be read; says why.
     """
-    if '::' not in path and not osp.isfile(path):
+    if not osp.isfile(path):
         raise SystemExit(f'no such config: {path} (looked for in '
                          f'{os.getcwd()})')
     try:

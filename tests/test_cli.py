@@ -1,12 +1,20 @@
+import argparse
+
 import pytest
 import torch
 from mmengine.config import Config
 
 from mmdet_scconv.cli import (
+    build_runner,
     check_checkpoint,
+    check_data,
+    load_config,
     protect_training,
+    read_config_file,
     set_resume,
     tta_settings,
+    use_amp,
+    without_sync_bn,
 )
 
 PIPELINE = [
@@ -92,3 +100,86 @@ def test_a_damaged_checkpoint_ends_a_tool(tmp_path):
     (tmp_path / 'a.pth').write_bytes(b'half')
     with pytest.raises(SystemExit, match='a.pth is damaged'):
         check_checkpoint(str(tmp_path / 'a.pth'))
+
+
+def arguments(config, **options):
+    return argparse.Namespace(**dict(
+        dict(config=str(config), launcher='none', local_rank=0, work_dir=None,
+             cfg_options=None), **options))
+
+
+def test_a_config_that_is_not_there():
+    with pytest.raises(SystemExit, match='no such config: nothing.py'):
+        load_config(arguments('nothing.py'))
+
+
+@pytest.mark.parametrize('text,message', [
+    ("_base_ = './nothing.py'", 'FileNotFoundError: .*nothing.py'),
+    ('model = dict(', 'SyntaxError'),
+    ('a = 1 / 0', 'ZeroDivisionError'),
+])
+def test_a_config_that_cannot_be_read(tmp_path, text, message):
+    (tmp_path / 'a.py').write_text(text)
+    with pytest.raises(SystemExit, match=f'a.py cannot be read: {message}'):
+        read_config_file(str(tmp_path / 'a.py'))
+
+
+def test_torchrun_is_needed_for_its_launcher(tmp_path, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    (tmp_path / 'a.py').write_text('')
+    with pytest.raises(SystemExit, match='use tools/dist_train.sh'):
+        load_config(arguments(tmp_path / 'a.py', launcher='pytorch'))
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_launchers_that_need_gpus(monkeypatch, launcher):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit, match=f'--launcher {launcher} needs a GPU'):
+        build_runner(Config(dict(launcher=launcher)))
+
+
+def test_amp_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit, match='--amp needs a GPU'):
+        use_amp(Config(dict(optim_wrapper=dict(type='OptimWrapper'))))
+
+
+def test_no_workers_need_no_other_setting(tmp_path):
+    (tmp_path / 'a.py').write_text(
+        'train_dataloader = dict(num_workers=2, persistent_workers=True)\n'
+        'val_dataloader = dict(num_workers=2, persistent_workers=True)\n'
+        'test_dataloader = None\n')
+    cfg = load_config(arguments(
+        tmp_path / 'a.py', cfg_options={'train_dataloader.num_workers': 0}))
+    assert cfg.train_dataloader == dict(num_workers=0)
+    assert cfg.val_dataloader.persistent_workers
+
+
+def test_missing_data_is_named_with_what_brings_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = Config(dict(val_dataloader=dict(dataset=dict(
+        type='CocoDataset', data_root='data/coco/', ann_file='val.json'))))
+    with pytest.raises(SystemExit, match=(
+            r'the data is not here: data/coco \(looked for in .*\)\. Get it '
+            'with: python tools/misc/prepare_data.py coco')):
+        check_data(cfg, 'train', 'val')
+
+
+def test_sync_bn_becomes_bn():
+    model = Config(dict(model=dict(
+        backbone=dict(norm_cfg=dict(type='SyncBN', requires_grad=True)),
+        necks=[dict(norm_cfg=dict(type='MMSyncBN'))]))).model
+    assert without_sync_bn(model)
+    assert model.backbone.norm_cfg == dict(type='BN', requires_grad=True)
+    assert model.necks[0].norm_cfg.type == 'BN'
+    assert not without_sync_bn(model)
+
+
+def test_resumed_with_the_seed_it_began_with(tmp_path):
+    torch.save(
+        dict(meta=dict(seed=5), state_dict={}, message_hub={}, optimizer={}),
+        tmp_path / 'epoch_1.pth')
+    for own, expected in ((None, 5), (7, 7)):
+        cfg = Config(dict(work_dir=str(tmp_path), randomness=dict(seed=own)))
+        set_resume(cfg, 'auto')
+        assert cfg.randomness.seed == expected

@@ -7,9 +7,10 @@ not as annotated. Exit code 1 if there is anything.
 import argparse
 
 from mmdet.registry import DATASETS
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
+from mmdet_scconv.cli import read_config_file
 from mmdet_scconv.datasets.check import find_flaws
 
 SPLITS = ('train', 'val', 'test')
@@ -35,7 +36,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
