@@ -3,10 +3,11 @@ import argparse
 import copy
 import os
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
@@ -138,14 +139,13 @@ def use_amp(cfg: Config) -> None:
     """Train in mixed precision.
 
     Raises:
-        SystemExit: On a machine without a GPU.
+        SystemExit: On a CPU.
     """
-    if not torch.cuda.is_available():
+    if get_device() == 'cpu':
         raise SystemExit(
-            "--amp needs a GPU: on a CPU mmcv's operators (NMS, RoIAlign) "
-            'take float32 alone. Train without it')
+            'mixed precision (--amp, AmpOptimWrapper) needs a GPU: on a CPU '
+            "mmcv's operators (NMS, RoIAlign) take float32 alone")
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.loss_scale = 'dynamic'
 
 
 def protect_training(cfg: Config) -> None:
@@ -196,7 +196,7 @@ def check_checkpoint(path: str) -> None:
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
-    """Let a training go on from a checkpoint.
+    """Let a training go on from a checkpoint, with the seed it began with.
 
     Args:
         cfg (Config): Of the training.
@@ -215,20 +215,41 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
     except (CheckpointError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
     cfg.resume = checkpoint is not None
-    if cfg.resume:
-        cfg.load_from = checkpoint
-        resume_seed(cfg)
+    if not cfg.resume:
+        return
+    cfg.load_from = checkpoint
+    if osp.isfile(checkpoint):
+        data = load_as_data(checkpoint)
+        # MMEngine takes it from there, too, but when the order of the images
+        # is drawn already
+        cfg.setdefault('randomness', {})
+        if cfg.randomness.get('seed') is None:
+            cfg.randomness.seed = data['meta'].get('seed')
+        if os.environ.get('RANK', '0') == '0':
+            for line in resume_notes(cfg, data):
+                print(line, flush=True)
 
 
-def resume_seed(cfg: Config) -> None:
-    """Let a training whose config has no seed go on with its first one.
-
-    MMEngine takes it from the checkpoint, too, when the order of the images
-    is drawn already.
-    """
-    cfg.setdefault('randomness', {})
-    if osp.isfile(cfg.load_from) and cfg.randomness.get('seed') is None:
-        cfg.randomness.seed = load_as_data(cfg.load_from)['meta'].get('seed')
+def resume_notes(cfg: Config, checkpoint: dict) -> Iterator[str]:
+    """What a user of ``--resume`` may not expect: that there is nothing left
+    to train, or that the schedule stays that of the first training."""
+    known = checkpoint['message_hub'].get('runtime_info', {})
+    for key, unit in (('max_epochs', 'epoch'), ('max_iters', 'iter')):
+        wanted = cfg.train_cfg.get(key)
+        done = checkpoint['meta'].get(unit, 0)
+        if wanted is None:
+            continue
+        if done >= wanted:
+            yield (f'{cfg.load_from} is of {unit} {done} of {wanted}: nothing '
+                   'is left to train. For more: --cfg-options '
+                   f'train_cfg.{key}=N')
+        elif wanted != known.get(key, wanted) and cfg.get('param_scheduler'):
+            yield (f'{cfg.load_from} is of a training with {key}='
+                   f'{known[key]}, this one has {wanted}: the learning rate '
+                   'goes on by the schedule as it was saved. For a schedule '
+                   f'of {wanted} start anew from its weights: --cfg-options '
+                   f'load_from={cfg.load_from}, another --work-dir, no '
+                   '--resume')
 
 
 def without_sync_bn(node) -> bool:

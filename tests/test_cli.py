@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmdet_scconv import cli
 from mmdet_scconv.cli import (
     build_runner,
     check_checkpoint,
@@ -138,10 +139,16 @@ def test_launchers_that_need_gpus(monkeypatch, launcher):
         build_runner(Config(dict(launcher=launcher)))
 
 
-def test_amp_without_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(SystemExit, match='--amp needs a GPU'):
-        use_amp(Config(dict(optim_wrapper=dict(type='OptimWrapper'))))
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_amp(monkeypatch, device):
+    monkeypatch.setattr(cli, 'get_device', lambda: device)
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    if device == 'cpu':
+        with pytest.raises(SystemExit, match='--amp.* needs a GPU'):
+            use_amp(cfg)
+    else:
+        use_amp(cfg)
+        assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
 
 
 def test_no_workers_need_no_other_setting(tmp_path):
@@ -175,11 +182,37 @@ def test_sync_bn_becomes_bn():
     assert not without_sync_bn(model)
 
 
-def test_resumed_with_the_seed_it_began_with(tmp_path):
+def save_checkpoint(folder, name='epoch_4.pth', **known):
     torch.save(
-        dict(meta=dict(seed=5), state_dict={}, message_hub={}, optimizer={}),
-        tmp_path / 'epoch_1.pth')
-    for own, expected in ((None, 5), (7, 7)):
-        cfg = Config(dict(work_dir=str(tmp_path), randomness=dict(seed=own)))
-        set_resume(cfg, 'auto')
-        assert cfg.randomness.seed == expected
+        dict(meta=dict(seed=5, epoch=4, iter=40), state_dict={}, optimizer={},
+             message_hub=dict(runtime_info=known)), folder / name)
+
+
+def resumed(folder, seed=None, **train_cfg):
+    cfg = Config(dict(
+        work_dir=str(folder), randomness=dict(seed=seed), train_cfg=train_cfg,
+        param_scheduler=[dict(type='CosineAnnealingLR')]))
+    set_resume(cfg, 'auto')
+    return cfg
+
+
+@pytest.mark.parametrize('own,expected', [(None, 5), (7, 7)])
+def test_resumed_with_the_seed_it_began_with(tmp_path, own, expected):
+    save_checkpoint(tmp_path)
+    assert resumed(tmp_path, own).randomness.seed == expected
+
+
+@pytest.mark.parametrize('known,train_cfg,message', [
+    (dict(max_epochs=4), dict(max_epochs=4),
+     'epoch_4.pth is of epoch 4 of 4: nothing is left to train'),
+    (dict(max_epochs=4), dict(max_epochs=6),
+     'training with max_epochs=4, this one has 6: the learning rate'),
+    (dict(max_iters=40), dict(max_iters=40), 'is of iter 40 of 40'),
+    (dict(max_epochs=6, max_iters=60), dict(max_epochs=6), None),
+    (dict(), dict(max_epochs=6), None),
+])
+def test_resumed_after_the_end(tmp_path, capsys, known, train_cfg, message):
+    save_checkpoint(tmp_path, **known)
+    resumed(tmp_path, **train_cfg)
+    said = capsys.readouterr().out
+    assert message in said if message else said == ''

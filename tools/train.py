@@ -41,7 +41,7 @@ def main():
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
     check_data(cfg, 'train', 'val')
-    if args.amp:
+    if args.amp or cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         use_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
