@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -16,6 +16,7 @@ from mmengine.utils import scandir
 
 from .datasets.checked import DataError
 from .datasets.missing import missing_files, what_to_do
+from .hosts import die_with_parent
 from .stack import check_cuda_operators
 from .weights.checkpoint import is_known, local_file
 from .weights.resume import check_resumable, find_resumable
@@ -48,6 +49,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher')
+    parser.add_argument(
+        '--host-timeout',
+        type=float,
+        default=120,
+        metavar='SECONDS',
+        help='on several machines: end the run when one of them has given no '
+        'sign of life for so long, and name it (default: 120; 0: never)')
     # torchrun and torch.distributed.launch spell it differently
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
@@ -68,6 +76,8 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.launcher == 'pytorch' and 'RANK' not in os.environ:
         raise SystemExit('--launcher pytorch is for processes that torchrun '
                          'started: use tools/dist_train.sh or dist_test.sh')
+    if args.launcher == 'pytorch':
+        die_with_parent()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config_file(args.config)
     cfg.launcher = args.launcher
@@ -298,6 +308,22 @@ def build_runner(cfg: Config) -> Runner:
                 f'--launcher {cfg.launcher} needs a GPU for each process; on '
                 'CPUs: tools/dist_train.sh or dist_test.sh')
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def check_same_start(cfg: Config) -> None:
+    """Check that all processes go on from the same checkpoint.
+
+    Raises:
+        SystemExit: If not, as where each host has a work dir of its own.
+    """
+    name = osp.basename(cfg.load_from) if cfg.get('resume') else None
+    names = all_gather_object(name)
+    if len(set(names)) > 1:
+        raise SystemExit(
+            f'--resume finds {names[0] or "no checkpoint"} on the first host '
+            f'and {next(n for n in names if n != names[0]) or "none"} on '
+            f'another: {cfg.work_dir} must be the same folder on all hosts, '
+            'or a copy of it')
 
 
 def tta_settings(test_pipeline: list) -> dict:

@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_ends_a_tool(tmp_path):
 def arguments(config, **options):
     return argparse.Namespace(**dict(
         dict(config=str(config), launcher='none', local_rank=0, work_dir=None,
-             cfg_options=None), **options))
+             cfg_options=None, host_timeout=0.), **options))
 
 
 def test_a_config_that_is_not_there():

@@ -16,6 +16,7 @@ from mmdet_scconv.cli import (
     load_data,
     tta_settings,
 )
+from mmdet_scconv.hosts import watched_hosts
 
 
 def parse_args():
@@ -69,10 +70,11 @@ def main():
         cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                             dict(type='DeployHook')]
     runner = build_runner(cfg)
-    load_data(runner, 'test_loop')
-    if args.out is not None:
-        runner.test_evaluator.metrics.append(DumpDetResults(args.out))
-    runner.test()
+    with watched_hosts(args.host_timeout):
+        load_data(runner, 'test_loop')
+        if args.out is not None:
+            runner.test_evaluator.metrics.append(DumpDetResults(args.out))
+        runner.test()
 
 
 if __name__ == '__main__':

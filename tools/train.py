@@ -8,12 +8,14 @@ from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
     check_data,
+    check_same_start,
     load_config,
     load_data,
     protect_training,
     set_resume,
     use_amp,
 )
+from mmdet_scconv.hosts import watched_hosts
 
 
 def parse_args():
@@ -53,8 +55,10 @@ def main():
     if args.resume is not None:
         set_resume(cfg, args.resume)
     runner = build_runner(cfg)
-    load_data(runner, 'train_loop')
-    runner.train()
+    check_same_start(cfg)
+    with watched_hosts(args.host_timeout):
+        load_data(runner, 'train_loop')
+        runner.train()
 
 
 if __name__ == '__main__':
