@@ -216,3 +216,20 @@ def test_resumed_after_the_end(tmp_path, capsys, known, train_cfg, message):
     resumed(tmp_path, **train_cfg)
     said = capsys.readouterr().out
     assert message in said if message else said == ''
+
+
+@pytest.mark.parametrize('found,message', [
+    (['epoch_1.pth', 'epoch_1.pth'], None),
+    ([None, None], None),
+    (['epoch_1.pth', None],
+     'finds epoch_1.pth on the first host and none on another'),
+    ([None, 'epoch_1.pth'],
+     'finds no checkpoint on the first host and epoch_1.pth on another'),
+])
+def test_all_hosts_start_from_the_same(monkeypatch, found, message):
+    monkeypatch.setattr(cli, 'all_gather_object', lambda name: found)
+    cfg = Config(dict(work_dir='run'))
+    if message is None:
+        return cli.check_same_start(cfg)
+    with pytest.raises(SystemExit, match=message):
+        cli.check_same_start(cfg)
