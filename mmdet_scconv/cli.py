@@ -9,11 +9,16 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils import scandir
 
+from .datasets.checked import DataError
+from .datasets.missing import missing_files, what_to_do
+from .hosts import die_with_parent
 from .stack import check_cuda_operators
 from .weights.checkpoint import is_known, local_file
 from .weights.resume import check_resumable, find_resumable
@@ -21,7 +26,11 @@ from .weights.safe_load import CheckpointError, load_as_data, refuse_code
 
 # What a training should not be without, by name in default_hooks.
 TRAINING_HOOKS = dict(
-    check_loss='CheckLossHook', epoch_seed='EpochSeedHook')
+    check_loss='CheckLossHook',
+    epoch_length='EpochLengthHook',
+    epoch_seed='EpochSeedHook')
+
+SYNC_BN = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif',
                   '.tiff', '.webp')
@@ -42,6 +51,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher')
+    parser.add_argument(
+        '--host-timeout',
+        type=float,
+        default=120,
+        metavar='SECONDS',
+        help='on several machines: end the run when one of them has given no '
+        'sign of life for so long, and name it (default: 120; 0: never)')
     # torchrun and torch.distributed.launch spell it differently
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
@@ -53,13 +69,19 @@ def load_config(args: argparse.Namespace) -> Config:
     ``work_dirs/NAME_OF_CONFIG``.
 
     Raises:
-        FileNotFoundError: If the config does not exist.
+        SystemExit: If the config cannot be read, or the launcher has not
+            started this; says why.
         RuntimeError: If torch sees a GPU that mmcv has no operators for.
     """
     check_cuda_operators()
     refuse_code()
+    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise SystemExit('--launcher pytorch is for processes that torchrun '
+                         'started: use tools/dist_train.sh or dist_test.sh')
+    if args.launcher == 'pytorch':
+        die_with_parent()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -68,7 +90,87 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs',
                                 osp.splitext(osp.basename(args.config))[0])
+    settle_workers(cfg)
     return cfg
+
+
+def read_config_file(path: str) -> Config:
+    """
+    Raises:
+        SystemExit: If it cannot be read; says why.
+    """
+    if not osp.isfile(path):
+        raise SystemExit(f'no such config: {path} (looked for in '
+                         f'{os.getcwd()})')
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is Python, and raises anything
+        raise SystemExit(f'the config {path} cannot be read: '
+                         f'{type(error).__name__}: {error}') from error
+
+
+def settle_workers(cfg: Config) -> None:
+    """Let ``num_workers=0`` alone load data in the main process.
+
+    PyTorch refuses settings of workers where there are none.
+    """
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader and loader.get('num_workers') == 0:
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
+
+
+def check_data(cfg: Config, *splits: str) -> None:
+    """Check that the data sets are there before anything is built.
+
+    Raises:
+        SystemExit: If not; names what is missing and how to get it.
+    """
+    missing = missing_files(cfg, splits)
+    if missing:
+        more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
+        raise SystemExit(
+            f'the data is not here: {", ".join(missing[:3])}{more} (looked '
+            f'for in {os.getcwd()}). {what_to_do(missing)}')
+
+
+@contextmanager
+def data_errors_in_one_line() -> Iterator[None]:
+    """Around what reads annotations: loops, evaluators and hooks do.
+
+    Raises:
+        SystemExit: If the data cannot be used; says why.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise SystemExit(str(error)) from error
+
+
+def load_data(runner: Runner, loop: str) -> None:
+    """Build a runner's loop with its data set, 'train_loop' or 'test_loop'.
+
+    Raises:
+        SystemExit: If a file of the data is not there; says which.
+    """
+    try:
+        getattr(runner, loop)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from error
+
+
+def use_amp(cfg: Config) -> None:
+    """Train in mixed precision.
+
+    Raises:
+        SystemExit: On a CPU.
+    """
+    if get_device() == 'cpu':
+        raise SystemExit(
+            'mixed precision (--amp, AmpOptimWrapper) needs a GPU: on a CPU '
+            "mmcv's operators (NMS, RoIAlign) take float32 alone")
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
 
 
 def protect_training(cfg: Config) -> None:
@@ -119,7 +221,7 @@ def check_checkpoint(path: str) -> None:
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
-    """Let a training go on from a checkpoint.
+    """Let a training go on from a checkpoint, with the seed it began with.
 
     Args:
         cfg (Config): Of the training.
@@ -138,16 +240,68 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
     except (CheckpointError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
     cfg.resume = checkpoint is not None
-    if cfg.resume:
-        cfg.load_from = checkpoint
+    if not cfg.resume:
+        return
+    cfg.load_from = checkpoint
+    if osp.isfile(checkpoint):
+        data = load_as_data(checkpoint)
+        # MMEngine takes it from there, too, but when the order of the images
+        # is drawn already
+        cfg.setdefault('randomness', {})
+        if cfg.randomness.get('seed') is None:
+            cfg.randomness.seed = data['meta'].get('seed')
+        if os.environ.get('RANK', '0') == '0':
+            for line in resume_notes(cfg, data):
+                print(line, flush=True)
+
+
+def resume_notes(cfg: Config, checkpoint: dict) -> Iterator[str]:
+    """What a user of ``--resume`` may not expect: that there is nothing left
+    to train, or that the schedule stays that of the first training."""
+    known = checkpoint['message_hub'].get('runtime_info', {})
+    for key, unit in (('max_epochs', 'epoch'), ('max_iters', 'iter')):
+        wanted = cfg.train_cfg.get(key)
+        done = checkpoint['meta'].get(unit, 0)
+        if wanted is None:
+            continue
+        if done >= wanted:
+            yield (f'{cfg.load_from} is of {unit} {done} of {wanted}: nothing '
+                   'is left to train. For more: --cfg-options '
+                   f'train_cfg.{key}=N')
+        elif wanted != known.get(key, wanted) and cfg.get('param_scheduler'):
+            yield (f'{cfg.load_from} is of a training with {key}='
+                   f'{known[key]}, this one has {wanted}: the learning rate '
+                   'goes on by the schedule as it was saved. For a schedule '
+                   f'of {wanted} start anew from its weights: --cfg-options '
+                   f'load_from={cfg.load_from}, another --work-dir, no '
+                   '--resume')
+
+
+def without_sync_bn(node) -> bool:
+    """Turn every SyncBatchNorm of a model's config into BatchNorm; returns
+    whether there was one."""
+    found = False
+    if isinstance(node, dict):
+        if node.get('type') in SYNC_BN:
+            node['type'] = 'BN'
+            found = True
+        children = list(node.values())
+    else:
+        children = list(node) if isinstance(node, list | tuple) else []
+    return any([found, *map(without_sync_bn, children)])
 
 
 def join_cpu_processes(cfg: Config) -> None:
     """Let the processes of torchrun train on the CPU, over gloo.
 
-    MMEngine's own set-up selects a GPU for each process.
+    MMEngine's own set-up selects a GPU for each process, and SyncBatchNorm
+    works on GPUs alone.
     """
     dist.init_process_group(backend='gloo')
+    if any([without_sync_bn(cfg.model), cfg.pop('sync_bn', None)]) and \
+            is_main_process():
+        print('No GPU: SyncBatchNorm is trained as BatchNorm, each process '
+              'with the statistics of its own images.', flush=True)
     cfg.setdefault('model_wrapper_cfg', dict(
         type='MMDistributedDataParallel',
         device_ids=None,
@@ -176,10 +330,35 @@ def leaving_process_group() -> Iterator[None]:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """MMEngine's runner, or the one that ``runner_type`` names."""
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        join_cpu_processes(cfg)
+    """MMEngine's runner, or the one that ``runner_type`` names.
+
+    Raises:
+        SystemExit: Without a GPU, if the launcher needs one.
+    """
+    if not torch.cuda.is_available():
+        if cfg.launcher == 'pytorch':
+            join_cpu_processes(cfg)
+        elif cfg.launcher != 'none':
+            raise SystemExit(
+                f'--launcher {cfg.launcher} needs a GPU for each process; on '
+                'CPUs: tools/dist_train.sh or dist_test.sh')
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def check_same_start(cfg: Config) -> None:
+    """Check that all processes go on from the same checkpoint.
+
+    Raises:
+        SystemExit: If not, as where each host has a work dir of its own.
+    """
+    name = osp.basename(cfg.load_from) if cfg.get('resume') else None
+    names = all_gather_object(name)
+    if len(set(names)) > 1:
+        raise SystemExit(
+            f'--resume finds {names[0] or "no checkpoint"} on the first host '
+            f'and {next(n for n in names if n != names[0]) or "none"} on '
+            f'another: {cfg.work_dir} must be the same folder on all hosts, '
+            'or a copy of it')
 
 
 def tta_settings(test_pipeline: list) -> dict:

@@ -1,3 +1,4 @@
+import argparse
 import sys
 
 import pytest
@@ -6,12 +7,19 @@ import torch.distributed as dist
 from conftest import REPO, load_script
 from mmengine.config import Config
 
+from mmdet_scconv import cli
 from mmdet_scconv.cli import (
+    build_runner,
     check_checkpoint,
+    check_data,
     leaving_process_group,
+    load_config,
     protect_training,
+    read_config_file,
     set_resume,
     tta_settings,
+    use_amp,
+    without_sync_bn,
 )
 
 PIPELINE = [
@@ -47,6 +55,7 @@ def test_any_config_is_protected():
     assert types(cfg) == dict(
         checkpoint='SafeCheckpointHook',
         check_loss='CheckLossHook',
+        epoch_length='EpochLengthHook',
         epoch_seed='EpochSeedHook')
     assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
     assert cfg.custom_imports.imports == ['mmdet_scconv']
@@ -73,7 +82,10 @@ def test_own_hooks_stay():
             custom_imports=dict(imports=['mine', 'mmdet_scconv'])))
     protect_training(cfg)
     assert types(cfg) == dict(
-        checkpoint='Mine', check_loss='Mine', epoch_seed='EpochSeedHook')
+        checkpoint='Mine',
+        check_loss='Mine',
+        epoch_length='EpochLengthHook',
+        epoch_seed='EpochSeedHook')
     assert cfg.custom_imports.imports == ['mine', 'mmdet_scconv']
 
 
@@ -144,3 +156,135 @@ def test_nccl_is_not_waited_for_after_an_error(failed, monkeypatch):
 def test_without_a_process_group_nothing_is_left():
     with leaving_process_group():
         pass
+
+
+def arguments(config, **options):
+    return argparse.Namespace(**dict(
+        dict(config=str(config), launcher='none', local_rank=0, work_dir=None,
+             cfg_options=None, host_timeout=0.), **options))
+
+
+def test_a_config_that_is_not_there():
+    with pytest.raises(SystemExit, match='no such config: nothing.py'):
+        load_config(arguments('nothing.py'))
+
+
+@pytest.mark.parametrize('text,message', [
+    ("_base_ = './nothing.py'", 'FileNotFoundError: .*nothing.py'),
+    ('model = dict(', 'SyntaxError'),
+    ('a = 1 / 0', 'ZeroDivisionError'),
+])
+def test_a_config_that_cannot_be_read(tmp_path, text, message):
+    (tmp_path / 'a.py').write_text(text)
+    with pytest.raises(SystemExit, match=f'a.py cannot be read: {message}'):
+        read_config_file(str(tmp_path / 'a.py'))
+
+
+def test_torchrun_is_needed_for_its_launcher(tmp_path, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    (tmp_path / 'a.py').write_text('')
+    with pytest.raises(SystemExit, match='use tools/dist_train.sh'):
+        load_config(arguments(tmp_path / 'a.py', launcher='pytorch'))
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_launchers_that_need_gpus(monkeypatch, launcher):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit, match=f'--launcher {launcher} needs a GPU'):
+        build_runner(Config(dict(launcher=launcher)))
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_amp(monkeypatch, device):
+    monkeypatch.setattr(cli, 'get_device', lambda: device)
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    if device == 'cpu':
+        with pytest.raises(SystemExit, match='--amp.* needs a GPU'):
+            use_amp(cfg)
+    else:
+        use_amp(cfg)
+        assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+
+
+def test_no_workers_need_no_other_setting(tmp_path):
+    (tmp_path / 'a.py').write_text(
+        'train_dataloader = dict(num_workers=2, persistent_workers=True)\n'
+        'val_dataloader = dict(num_workers=2, persistent_workers=True)\n'
+        'test_dataloader = None\n')
+    cfg = load_config(arguments(
+        tmp_path / 'a.py', cfg_options={'train_dataloader.num_workers': 0}))
+    assert cfg.train_dataloader == dict(num_workers=0)
+    assert cfg.val_dataloader.persistent_workers
+
+
+def test_missing_data_is_named_with_what_brings_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = Config(dict(val_dataloader=dict(dataset=dict(
+        type='CocoDataset', data_root='data/coco/', ann_file='val.json'))))
+    with pytest.raises(SystemExit, match=(
+            r'the data is not here: data/coco \(looked for in .*\)\. Get it '
+            'with: python tools/misc/prepare_data.py coco')):
+        check_data(cfg, 'train', 'val')
+
+
+def test_sync_bn_becomes_bn():
+    model = Config(dict(model=dict(
+        backbone=dict(norm_cfg=dict(type='SyncBN', requires_grad=True)),
+        necks=[dict(norm_cfg=dict(type='MMSyncBN'))]))).model
+    assert without_sync_bn(model)
+    assert model.backbone.norm_cfg == dict(type='BN', requires_grad=True)
+    assert model.necks[0].norm_cfg.type == 'BN'
+    assert not without_sync_bn(model)
+
+
+def save_checkpoint(folder, name='epoch_4.pth', **known):
+    torch.save(
+        dict(meta=dict(seed=5, epoch=4, iter=40), state_dict={}, optimizer={},
+             message_hub=dict(runtime_info=known)), folder / name)
+
+
+def resumed(folder, seed=None, **train_cfg):
+    cfg = Config(dict(
+        work_dir=str(folder), randomness=dict(seed=seed), train_cfg=train_cfg,
+        param_scheduler=[dict(type='CosineAnnealingLR')]))
+    set_resume(cfg, 'auto')
+    return cfg
+
+
+@pytest.mark.parametrize('own,expected', [(None, 5), (7, 7)])
+def test_resumed_with_the_seed_it_began_with(tmp_path, own, expected):
+    save_checkpoint(tmp_path)
+    assert resumed(tmp_path, own).randomness.seed == expected
+
+
+@pytest.mark.parametrize('known,train_cfg,message', [
+    (dict(max_epochs=4), dict(max_epochs=4),
+     'epoch_4.pth is of epoch 4 of 4: nothing is left to train'),
+    (dict(max_epochs=4), dict(max_epochs=6),
+     'training with max_epochs=4, this one has 6: the learning rate'),
+    (dict(max_iters=40), dict(max_iters=40), 'is of iter 40 of 40'),
+    (dict(max_epochs=6, max_iters=60), dict(max_epochs=6), None),
+    (dict(), dict(max_epochs=6), None),
+])
+def test_resumed_after_the_end(tmp_path, capsys, known, train_cfg, message):
+    save_checkpoint(tmp_path, **known)
+    resumed(tmp_path, **train_cfg)
+    said = capsys.readouterr().out
+    assert message in said if message else said == ''
+
+
+@pytest.mark.parametrize('found,message', [
+    (['epoch_1.pth', 'epoch_1.pth'], None),
+    ([None, None], None),
+    (['epoch_1.pth', None],
+     'finds epoch_1.pth on the first host and none on another'),
+    ([None, 'epoch_1.pth'],
+     'finds no checkpoint on the first host and epoch_1.pth on another'),
+])
+def test_all_hosts_start_from_the_same(monkeypatch, found, message):
+    monkeypatch.setattr(cli, 'all_gather_object', lambda name: found)
+    cfg = Config(dict(work_dir='run'))
+    if message is None:
+        return cli.check_same_start(cfg)
+    with pytest.raises(SystemExit, match=message):
+        cli.check_same_start(cfg)

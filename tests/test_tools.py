@@ -127,9 +127,12 @@ model = dict(roi_head=dict(bbox_head=dict(num_classes=len(classes))))
 
 
 def test_dist_train_and_dist_test(tool):
-    """Two processes on the CPU, over gloo; a work dir with a space."""
+    """Two processes on the CPU, over gloo; a work dir with a space. The rows
+    of configs/scconv ask for SyncBatchNorm."""
     _, output = tool('dist_train.sh', CONFIG, 2, '--work-dir', 'work dir',
-                     *SMALL, PORT='29611', CUDA_VISIBLE_DEVICES='')
+                     *SMALL, 'sync_bn=torch', PORT='29611',
+                     CUDA_VISIBLE_DEVICES='')
+    assert output.count('SyncBatchNorm is trained as BatchNorm') == 1
     assert 'Distributed training: True' in output
     assert 'GPU number: 2' in output
     # 8 images, 2 processes, 2 images each

@@ -44,19 +44,24 @@ class Noise(torch.utils.data.Dataset):
         return dict(inputs=torch.from_numpy(np.random.rand(2)).float())
 
 
-def toy_runner(work_dir, max_epochs=3, hooks=(), workers=0, **default_hooks):
+def toy_runner(work_dir, max_epochs=3, hooks=(), workers=0, max_iters=None,
+               **default_hooks):
+    """``max_iters``: iterations count, and each other one is validated."""
+    by_epoch = dict(by_epoch=True, max_epochs=max_epochs)
+    by_iteration = dict(by_epoch=False, max_iters=max_iters, val_interval=2)
     loader = dict(
         batch_size=2,
         num_workers=workers,
         sampler=dict(type='DefaultSampler', shuffle=True),
         dataset=Noise(),
         collate_fn=dict(type='pseudo_collate'))
+    endless = dict(loader, sampler=dict(type='InfiniteSampler'))
     return Runner(
         Toy(),
         str(work_dir),
-        train_dataloader=loader,
+        train_dataloader=loader if max_iters is None else endless,
         val_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
+        train_cfg=by_epoch if max_iters is None else by_iteration,
         val_cfg=dict(),
         val_evaluator=[Rising()],
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),

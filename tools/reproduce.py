@@ -29,11 +29,11 @@ from mmdet_scconv.analysis.rows import (
 from mmdet_scconv.analysis.runs import (
     Run,
     RunError,
-    epochs_done,
-    epochs_wanted,
     execute,
     find_results,
     read_result,
+    trained,
+    training_length,
 )
 
 REPO = Path(__file__).resolve().parent.parent
@@ -139,8 +139,9 @@ def seconds_left(run: Run, results: dict, epochs: float) -> float | None:
 def dry_run(runs: list[Run], states: list[str], results: dict) -> None:
     total, unknown = 0., 0
     for run, state in zip(runs, states):
-        wanted = epochs_wanted(run.config, run.options)
-        done = 0. if state == 'new' else epochs_done(run.path('train.log'))
+        wanted, unit = training_length(
+            Config.fromfile(run.config), run.options)
+        done = trained(run.work_dir, unit)
         text = ''
         if state != 'finished':
             seconds = seconds_left(run, results, wanted - done)
@@ -148,8 +149,8 @@ def dry_run(runs: list[Run], states: list[str], results: dict) -> None:
             total += seconds or 0
             text = ', no measured time yet' if seconds is None else (
                 f', about {seconds / 3600:.1f} h of training')
-        print(f'{run.name}, seed {run.seed}: {state}, {done:.3g} of {wanted} '
-              f'epochs{text}\n    {run.config}\n    {run.work_dir}')
+        print(f'{run.name}, seed {run.seed}: {state}, {round(done, 2):g} of '
+              f'{wanted} {unit}s{text}\n    {run.config}\n    {run.work_dir}')
     print(f'About {total / 3600:.1f} h of training in all' +
           (f', and {unknown} runs whose time is not known: no row of this '
            'table has logged an iteration yet' if unknown else '') +
@@ -176,13 +177,15 @@ def run_all(runs: list[Run], states: list[str], gpus: int) -> list[str]:
                 f'{name}: ' +
                 ('resumed' if state == 'started' else 'started') +
                 f', log: {run.path("train.log")}', markup=False)
+            wanted, unit = training_length(
+                Config.fromfile(run.config), run.options)
             bar = progress.add_task(
-                f'{run.name}, seed {run.seed}: epochs',
-                total=epochs_wanted(run.config, run.options))
+                f'{run.name}, seed {run.seed}: {unit}s',
+                completed=trained(run.work_dir, unit),
+                total=wanted)
 
-            def update(run=run, bar=bar):
-                progress.update(
-                    bar, completed=epochs_done(run.path('train.log')))
+            def update(run=run, bar=bar, unit=unit):
+                progress.update(bar, completed=trained(run.work_dir, unit))
 
             try:
                 execute(run, tools, gpus, update)
@@ -238,7 +241,7 @@ def main():
     output.print()
     print('Written: ' + ', '.join(output.write(root)))
     unfinished = [
-        f'{r.name}, seed {r.seed}: {r.state} epochs, {r.work_dir}'
+        f'{r.name}, seed {r.seed}: {r.state}, {r.work_dir}'
         for row in results.values() for r in row if not r.metrics
     ] if args.collect else failures
     if unfinished:

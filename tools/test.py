@@ -11,10 +11,14 @@ from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
     check_checkpoint,
+    check_data,
+    data_errors_in_one_line,
     leaving_process_group,
     load_config,
+    load_data,
     tta_settings,
 )
+from mmdet_scconv.hosts import watched_hosts
 
 
 def parse_args():
@@ -52,6 +56,7 @@ def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
+    check_data(cfg, 'test')
     check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
@@ -68,9 +73,11 @@ def main():
         cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                             dict(type='DeployHook')]
     runner = build_runner(cfg)
-    if args.out is not None:
-        runner.test_evaluator.metrics.append(DumpDetResults(args.out))
-    runner.test()
+    with watched_hosts(args.host_timeout), data_errors_in_one_line():
+        load_data(runner, 'test_loop')
+        if args.out is not None:
+            runner.test_evaluator.metrics.append(DumpDetResults(args.out))
+        runner.test()
 
 
 if __name__ == '__main__':

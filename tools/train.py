@@ -7,11 +7,17 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
+    check_data,
+    check_same_start,
+    data_errors_in_one_line,
     leaving_process_group,
     load_config,
+    load_data,
     protect_training,
     set_resume,
+    use_amp,
 )
+from mmdet_scconv.hosts import watched_hosts
 
 
 def parse_args():
@@ -39,9 +45,9 @@ def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
-    if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
+    check_data(cfg, 'train', 'val')
+    if args.amp or cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
+        use_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise SystemExit(
@@ -51,7 +57,11 @@ def main():
     protect_training(cfg)
     if args.resume is not None:
         set_resume(cfg, args.resume)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    check_same_start(cfg)
+    with watched_hosts(args.host_timeout), data_errors_in_one_line():
+        load_data(runner, 'train_loop')
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -218,10 +218,8 @@ def training_section(run: Run, section: Section) -> None:
     section.figures = [Image(data_uri(figure), 'Losses, learning rate and '
                              'validation scores, as logged')]
     result = run.result
-    wanted = run.cfg.train_cfg
-    unit = 'epochs' if 'max_epochs' in wanted else 'iterations'
     state = 'Finished' if result.state == 'finished' else \
-        f'Not finished: {result.state} {unit}'
+        f'Not finished: {result.state}'
     section.texts = [f'{state}.']
     if result.seed is not None:
         section.texts = [f'{state}, seed {result.seed}.']

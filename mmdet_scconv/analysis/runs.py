@@ -17,15 +17,21 @@ import signal
 import statistics
 import subprocess  # noqa: S404 (runs this project's own tools)
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from mmengine.config import Config
 
-LAST_BYTES = 8192
-EPOCH = re.compile(r'Epoch\(train\)\s*\[(\d+)\]\[\s*(\d+)/(\d+)\]')
-ITERATION = re.compile(r'Iter\(train\)\s*\[\s*(\d+)/(\d+)\]')
+from ..atomic import write_atomically
+from ..hooks.epoch_length_hook import EPOCH_LENGTH
+
+WAIT_SECONDS = 5
+NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr',
+               EPOCH_LENGTH)
+CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
 class RunError(Exception):
@@ -83,12 +89,19 @@ class Run:
         return 'finished' if test_metrics(self.work_dir) else 'started'
 
 
+def scores_of(entry: dict) -> dict[str, float]:
+    """The evaluation's part of what MMEngine logs; none where nothing was
+    detected."""
+    return {key: value for key, value in entry.items()
+            if key not in NOT_A_SCORE}
+
+
 def test_metrics(work_dir: str) -> dict[str, float]:
     """The metrics that tools/test.py left in ``work_dir/test``, or none."""
     files = Path(work_dir, 'test').glob('*/*.json')
     for path in sorted(files, reverse=True):
         try:
-            metrics = json.loads(path.read_text())
+            metrics = scores_of(json.loads(path.read_text()))
         except json.JSONDecodeError:  # cut off while it was written
             continue
         if metrics:
@@ -105,33 +118,104 @@ def last_checkpoint(work_dir: str) -> str | None:
     return osp.join(work_dir, osp.basename(path))
 
 
-def epochs_done(log_file: str) -> float:
-    """Trained epochs by the end of a log (iterations, where those count)."""
-    try:
-        with open(log_file, 'rb') as f:
-            f.seek(0, os.SEEK_END)
-            f.seek(max(f.tell() - LAST_BYTES, 0))
-            tail = f.read().decode(errors='replace')
-    except FileNotFoundError:
-        return 0.
-    epochs, iterations = EPOCH.findall(tail), ITERATION.findall(tail)
-    if epochs:
-        epoch, step, steps = map(int, epochs[-1])
-        return epoch - 1 + step / steps
-    return float(iterations[-1][0]) if iterations else 0.
+def read_scalars(work_dir: str) -> Iterator[dict]:
+    """Every entry of MMEngine's log, over all attempts of a training."""
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # cut off by a kill
+                continue
 
 
-def epochs_wanted(config: str, options: tuple[str, ...] = ()) -> int:
-    """``max_epochs`` (or ``max_iters``) of a config."""
-    loop = Config.fromfile(config).train_cfg
-    for name in ('max_epochs', 'max_iters'):
+def is_training(entry: dict) -> bool:
+    return 'loss' in entry and 'iter' in entry
+
+
+def after_training(entries: list[dict]) -> list[dict]:
+    """The validations after the last entry of the training, last first."""
+    return [
+        e for e in takewhile(lambda e: not is_training(e), reversed(entries))
+        if 'step' in e and EPOCH_LENGTH not in e
+    ]
+
+
+def epoch_length(entries: list[dict]) -> float | None:
+    """Iterations of an epoch, None if the entries do not tell it yet.
+
+    EpochLengthHook logs it. Without that, the first entries of two epochs
+    are whole epochs apart, as each epoch logs at the same ones of its
+    iterations.
+    """
+    told = [e[EPOCH_LENGTH] for e in entries if EPOCH_LENGTH in e]
+    if told:
+        return told[-1]
+    first = {}
+    for entry in filter(is_training, entries):
+        if 'epoch' in entry:
+            first.setdefault(entry['epoch'], entry['iter'])
+    if len(first) < 2:
+        return None
+    begin, end = min(first), max(first)
+    return (first[end] - first[begin]) / (end - begin)
+
+
+def trained(work_dir: str, unit: str, entries: list[dict] | None = None
+            ) -> float:
+    """How far a training is.
+
+    Args:
+        work_dir (str): Its folder.
+        unit (str): 'epoch' or 'iteration'.
+        entries (list): Of ``read_scalars``; None: read here.
+
+    Returns:
+        float: Epochs, with the part of the running one where the length of
+            an epoch is known; or iterations.
+    """
+    if entries is None:
+        entries = list(read_scalars(work_dir))
+    checkpoint = CHECKPOINT.fullmatch(
+        osp.basename(last_checkpoint(work_dir) or ''))
+    # the end of an epoch is not logged, but saved, or validated
+    saved = 0
+    if checkpoint and unit.startswith(checkpoint[1]):
+        saved = int(checkpoint[2])
+    last = next(filter(is_training, reversed(entries)), None)
+    if last is None:
+        return saved
+    if unit == 'iteration':
+        return max(saved, last['iter'])
+    epoch = last.get('epoch', 1)
+    if any(e['step'] == epoch for e in after_training(entries)):
+        return max(saved, epoch)
+    length = epoch_length(entries)
+    return max(saved,
+               epoch - 1 if length is None else last['iter'] / length)
+
+
+def training_length(cfg: Config, options: tuple[str, ...] = ()
+                    ) -> tuple[int, str]:
+    """How long a config trains.
+
+    Args:
+        cfg (Config): The config.
+        options (tuple): Settings ``key=value`` that override it.
+
+    Returns:
+        tuple: A number, and 'epoch' or 'iteration'.
+
+    Raises:
+        RunError: If it does not say.
+    """
+    for name, unit in (('max_epochs', 'epoch'), ('max_iters', 'iteration')):
         for option in options:
             key, _, value = option.partition('=')
             if key == f'train_cfg.{name}':
-                return int(value)
-        if name in loop:
-            return loop[name]
-    raise RunError(f'{config}: train_cfg has no max_epochs or max_iters')
+                return int(value), unit
+        if name in cfg.train_cfg:
+            return cfg.train_cfg[name], unit
+    raise RunError(f'{cfg.filename}: train_cfg has no max_epochs or max_iters')
 
 
 def command(script: str, gpus: int, *args: str) -> list[str]:
@@ -169,7 +253,7 @@ def call(args: list[str], log_file: str, lock, gpus: int,
         try:
             while True:
                 try:
-                    code = process.wait(timeout=1)
+                    code = process.wait(timeout=WAIT_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
                     on_wait()
@@ -183,7 +267,15 @@ def call(args: list[str], log_file: str, lock, gpus: int,
                     process.wait()
     if code:
         raise RunError(f'{osp.basename(log_file)[:-4]} ended with exit code '
-                       f'{code}, see {log_file}')
+                       f'{code}, see {log_file}: {last_line(log_file)}')
+
+
+def last_line(path: str) -> str:
+    """The last line with text, which is the error of a failed tool."""
+    with open(path, errors='replace') as f:
+        return next(
+            (line.strip() for line in reversed(deque(f, 20))
+             if line.strip()), 'it is empty')
 
 
 def execute(run: Run, tools: str, gpus: int,
@@ -194,7 +286,7 @@ def execute(run: Run, tools: str, gpus: int,
         run (Run): What to run.
         tools (str): Folder of train.py and test.py.
         gpus (int): GPUs (processes) to use; 0: the CPU.
-        on_wait (Callable): Called about once a second.
+        on_wait (Callable): Called every ``WAIT_SECONDS``.
 
     Raises:
         RunError: If one of the two fails, or the run is under way already.
@@ -207,8 +299,9 @@ def execute(run: Run, tools: str, gpus: int,
             raise RunError(f'{run.work_dir}: another process is working on '
                            'this run') from None
         if run.state() == 'new':
-            with open(run.path('run.json'), 'w') as f:
-                json.dump(run.request(), f, indent=2)
+            write_atomically(
+                run.path('run.json'),
+                json.dumps(run.request(), indent=2).encode())
         options = ['--cfg-options', *run.options]
         call(
             command(
@@ -251,16 +344,6 @@ class Result:
     environment: str = ''
 
 
-def read_scalars(work_dir: str) -> Iterator[dict]:
-    """Every entry of MMEngine's log, over all attempts of a training."""
-    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:  # cut off by a kill
-                continue
-
-
 def read_environment(work_dir: str) -> str:
     """Device and torch version, as MMEngine's log tells them."""
     for path in sorted(Path(work_dir).glob('*/*.log'), reverse=True):
@@ -280,28 +363,29 @@ def read_result(name: str, config: str, work_dir: str) -> Result:
 
     Metrics are those of tools/test.py; without them, the validation's after
     the last epoch.
+
+    Raises:
+        RunError: If the config does not say how long it trains.
     """
     dumped = Config.fromfile(osp.join(work_dir, osp.basename(config)))
-    loop = dumped.train_cfg
-    wanted = loop.get('max_epochs', loop.get('max_iters'))
+    wanted, unit = training_length(dumped)
     entries = list(read_scalars(work_dir))
-    training = [e for e in entries if 'loss' in e and 'time' in e]
-    done = max((epochs_done(str(path))
-                for path in Path(work_dir).glob('*/*.log')), default=0)
+    done = trained(work_dir, unit, entries)
+    training = [e for e in entries if is_training(e) and 'time' in e]
     seconds = per_epoch = None
     if training:
         seconds = statistics.median(e['time'] for e in training)
-        per_epoch = seconds * max(e['step'] for e in training) / done
+        length = 1 if unit == 'iteration' else epoch_length(entries)
+        per_epoch = None if length is None else seconds * length
     metrics = test_metrics(work_dir)
     if not metrics and done >= wanted:
-        validations = [e for e in entries if 'loss' not in e and 'step' in e]
-        metrics = dict(validations[-1]) if validations else {}
+        metrics = scores_of(next(iter(after_training(entries)), {}))
     return Result(
         name,
         config,
         dumped.get('randomness', {}).get('seed'),
         work_dir,
-        'finished' if metrics else f'{done:.3g} of {wanted}',
+        'finished' if metrics else f'{round(done, 2):g} of {wanted} {unit}s',
         metrics,
         seconds, per_epoch,
         max((e['memory'] for e in training if 'memory' in e), default=None),

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .runs import read_scalars
-
-NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr')
+from .runs import NOT_A_SCORE, read_scalars
 
 
 @dataclass(frozen=True)

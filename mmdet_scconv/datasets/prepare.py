@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 import os.path as osp
+import re
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 
 from rich.progress import (
@@ -31,6 +32,7 @@ from .voc_to_coco import voc_to_coco
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
 ATTEMPTS = 5
+MD5_LINE = re.compile(r'([0-9a-fA-F]{32}) [ *](.+)')
 
 
 class PrepareError(Exception):
@@ -234,6 +236,27 @@ def md5_of(path: str) -> str:
     return digest.hexdigest()
 
 
+def read_sums(path: str) -> dict[str, str]:
+    """MD5 sums by file name, from a file as md5sum writes it.
+
+    Raises:
+        PrepareError: If there is no such file, or it has another format.
+    """
+    try:
+        with open(path) as f:
+            lines = [line.strip() for line in f]
+    except (OSError, UnicodeDecodeError) as error:
+        raise PrepareError(f'--md5 {path} cannot be read: {error}') from error
+    sums = {}
+    for line in filter(None, lines):
+        found = MD5_LINE.fullmatch(line)
+        if found is None:
+            raise PrepareError(f'--md5 {path}: {line!r} is not a line of '
+                               'md5sum, "SUM  NAME"')
+        sums[osp.basename(found[2])] = found[1].lower()
+    return sums
+
+
 def obtain(archive: Archive, folder: str, own: str | None,
            may_download: bool) -> str:
     """Path of a whole archive: the user's own, a kept one, or a download.
@@ -247,7 +270,8 @@ def obtain(archive: Archive, folder: str, own: str | None,
         if found != archive.md5:
             raise PrepareError(
                 f'{path} is damaged or incomplete: its MD5 is {found}, '
-                f'expected {archive.md5}. Nothing was unpacked')
+                f'expected {archive.md5}. Nothing was unpacked. If it was '
+                'packed anew, name the sums that it should have: --md5 FILE')
         return path
     path = osp.join(folder, archive.name)
     if osp.isfile(path) and md5_of(path) == archive.md5:
@@ -322,7 +346,8 @@ def unpack(path: str, target: str) -> int:
 
 
 def prepare(source: Source, root: str, archives: str | None = None,
-            may_download: bool = True) -> list[str]:
+            may_download: bool = True,
+            sums: dict[str, str] | None = None) -> list[str]:
     """Bring a data set to where the configs look for it.
 
     Does nothing where it is complete; repairs what is not. Downloads are kept
@@ -333,17 +358,27 @@ def prepare(source: Source, root: str, archives: str | None = None,
         root (str): The data root, ``data`` in the configs.
         archives (str): Folder with archives that are there already.
         may_download (bool): Whether missing ones are downloaded.
+        sums (dict): MD5 sums of archives by name, instead of those of the
+            official ones.
 
     Returns:
         list: Lines that tell what was done.
 
     Raises:
-        PrepareError: If the data set is not complete at the end.
+        PrepareError: If there is no folder ``archives``, or the data set is
+            not complete at the end.
     """
+    if archives is not None and not osp.isdir(archives):
+        raise PrepareError(
+            f'--archives {archives}: no such folder. It should hold ' +
+            ', '.join(a.name for a in source.archives) +
+            '; without --archives they are downloaded')
     problems = list(source.check(root))
     lines = []
     if problems:
         for archive in source.archives:
+            if sums and archive.name in sums:
+                archive = replace(archive, md5=sums[archive.name])
             path = obtain(archive, osp.join(root, 'downloads'), archives,
                           may_download)
             count = unpack(path, osp.join(root, source.target))

@@ -1,4 +1,6 @@
 """Tests the backbone in its form for inference."""
+import copy
+
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -10,8 +12,10 @@ from .model_parts import detector
 class DeployHook(Hook):
     """Calls the backbone's ``switch_to_deploy`` before a test.
 
-    Does nothing in a training, whose validations need weights that go on
-    learning. Put it into ``custom_hooks``, or call ``test.py --deploy``.
+    After the last image the backbone is again what it was, for hooks that go
+    on with its parameters (``EMAHook``). Does nothing in a training, whose
+    validations need weights that go on learning. Put it into
+    ``custom_hooks``, or call ``test.py --deploy``.
 
     Raises:
         ValueError: If the backbone has no such form.
@@ -20,4 +24,11 @@ class DeployHook(Hook):
     priority = 'VERY_LOW'  # after the hooks that exchange weights
 
     def before_test_epoch(self, runner) -> None:
-        deploy_backbone(detector(runner))
+        model = detector(runner)
+        self.before = copy.deepcopy(model.backbone)
+        deploy_backbone(model)
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch: dict = None,
+                        outputs: list = None) -> None:
+        if batch_idx + 1 == len(runner.test_dataloader):
+            detector(runner).backbone = self.before

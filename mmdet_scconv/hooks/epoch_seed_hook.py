@@ -1,23 +1,60 @@
 """Random numbers that do not depend on interruptions."""
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import set_random_seed
+from mmengine.runner import IterBasedTrainLoop, set_random_seed
 
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seeds each epoch with the run's seed plus the epoch's number.
+    """Seeds each epoch with the run's seed plus the epoch's number; where
+    iterations count, each iteration likewise.
 
     A checkpoint holds no state of random number generators, and MMEngine
     seeds a resumed run as a new one. With this hook the sampling of boxes and
     what is random in the main process go on as without the interruption; so
-    do the loader's workers unless they persist over epochs.
+    do the loader's workers unless they persist over epochs. In an
+    iteration-based training they do persist: there a resumed run equals an
+    uninterrupted one with ``num_workers=0`` alone, and says so.
     """
 
     priority = 'VERY_HIGH'
 
+    def seed(self, runner, step: int) -> None:
+        randomness = dict(runner._randomness_cfg)
+        randomness['seed'] = runner.seed + step
+        set_random_seed(**randomness)
+
+    def by_iteration(self, runner) -> bool:
+        # not built in a validation alone
+        return isinstance(runner._train_loop, IterBasedTrainLoop)
+
     def before_train_epoch(self, runner) -> None:
-        if runner.epoch > 0:
-            randomness = dict(runner._randomness_cfg)
-            randomness['seed'] = runner.seed + runner.epoch
-            set_random_seed(**randomness)
+        if not self.by_iteration(runner):
+            if runner.epoch > 0:
+                self.seed(runner, runner.epoch)
+        elif runner.iter > 0:  # resumed
+            self.seed(runner, runner.iter)
+            workers = runner.train_dataloader.num_workers
+            if workers > 0:
+                runner.logger.warning(
+                    f"The loader's {workers} workers draw other random "
+                    'numbers than without the interruption. Where a resumed '
+                    'run has to equal an uninterrupted one bit for bit, train '
+                    'by epochs, or with train_dataloader.num_workers=0')
+
+    # An iteration's data is loaded before its other hooks are called: after
+    # the last iteration or the validation that follows it.
+
+    def before_train_iter(self, runner, batch_idx: int,
+                          data_batch: dict = None) -> None:
+        if self.by_iteration(runner):
+            self.seed(runner, runner.iter)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch: dict = None,
+                         outputs: dict = None) -> None:
+        if self.by_iteration(runner):
+            self.seed(runner, runner.iter + 1)
+
+    def after_val(self, runner) -> None:
+        if self.by_iteration(runner):
+            self.seed(runner, runner.iter)

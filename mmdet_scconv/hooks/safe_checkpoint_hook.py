@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
+from mmengine.runner._flexible_runner import FlexibleRunner
 
 from ..atomic import PART, AtomicBackend, write_atomically
 
@@ -32,15 +33,23 @@ class SafeCheckpointHook(CheckpointHook):
     name when it is on the disk, then ``last_checkpoint`` is replaced, then
     the outdated one is removed; so the disk must hold one more than
     ``max_keep_ckpts``. Takes CheckpointHook's arguments. Other storage than
-    local files, or with ``backend_args`` of one's own, is left to MMEngine.
+    local files, or with ``backend_args`` of one's own, is left to MMEngine;
+    so are the checkpoints of FlexibleRunner, whose strategies (DeepSpeed,
+    ...) write them in their own ways, some as folders.
     """
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
-        self.local = (type(self.file_backend) is LocalBackend
+        self.local = (not isinstance(runner, FlexibleRunner)
+                      and type(self.file_backend) is LocalBackend
                       and self.backend_args is None
                       and self.file_client_args is None)
         if not self.local:
+            runner.logger.warning(
+                'SafeCheckpointHook leaves the checkpoints to MMEngine '
+                f'({type(runner).__name__}, backend_args='
+                f'{self.backend_args}): a kill while one is written can '
+                'leave a part of it')
             return
         self.backend_args = dict(backend='atomic')
         self.file_backend = AtomicBackend()

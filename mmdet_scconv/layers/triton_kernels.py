@@ -365,14 +365,16 @@ def sum_of_blocks(sums, row, column, mask, blocks, WIDTH, ROWS: tl.constexpr,
 
 
 @triton.jit
-def reduce_kernel(sums, reduced, WIDTH, blocks, ROWS: tl.constexpr,
+def reduce_kernel(sums, reduced, U, WIDTH, blocks, ROWS: tl.constexpr,
                   BN: tl.constexpr, BB: tl.constexpr):
     """The sums over what the taps see, added over the blocks: (N, ROWS,
     U + T)."""
     row = tl.program_id(0)
     n = tl.program_id(2)
     column = tl.program_id(1) * BN + tl.arange(0, BN)
-    mask = column < WIDTH
+    # of low there is the row of the pooling alone, the last one
+    is_pooling = row == tl.num_programs(0) - 1
+    mask = column < tl.where(is_pooling, WIDTH, U)
     total = sum_of_blocks(sums + n * blocks * ROWS * WIDTH, row, column, mask,
                           blocks, WIDTH, ROWS, BB)
     tl.store(reduced + (n * ROWS + row) * WIDTH + column, total, mask)
@@ -641,7 +643,8 @@ def fuse_parameters_gradient_kernel(
     t = tl.arange(0, TP)
     t_mask = t < T
     is_rest = c < REST
-    w2 = tl.load(pwc2 + c * T + t, t_mask & (t * 0 + c < REST), 0.).to(tl.float32) + \
+    w2 = tl.load(pwc2 + c * T + t, t_mask & (t * 0 + c < REST), 0.).to(
+        tl.float32) + \
         tl.where(t == c - REST, 1., 0.)
     s1, t1, rstd1, mu1 = norm_affine(c, c < C, gamma1, beta1, mean1, var1,
                                      eps1, True)
@@ -876,8 +879,8 @@ def gate_sums_kernel(
         x, affine, d_squeezed, partial, up_weight, up_gamma, up_var,
         low_weight, low_gamma, low_var, C, pixels, up_channels, sn, sc, sp,
         up_eps, low_eps, threshold, U, T, UP: tl.constexpr,
-        TP: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr, BP: tl.constexpr,
-        BK: tl.constexpr):
+        TP: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
+        BP: tl.constexpr, BK: tl.constexpr):
     """Sums of the logits' gradients, and of them times the normalised x, for
     each block of pixels: (N, blocks, 2, C)."""
     n = tl.program_id(2)
@@ -979,8 +982,8 @@ def gate_input_gradient_kernel(
         x, affine, d_squeezed, group_means, dx, up_weight, up_gamma, up_var,
         low_weight, low_gamma, low_var, C, pixels, up_channels, sn, sc, sp,
         up_eps, low_eps, threshold, U, T, UP: tl.constexpr,
-        TP: tl.constexpr, GROUPS: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
-        BP: tl.constexpr, BK: tl.constexpr):
+        TP: tl.constexpr, GROUPS: tl.constexpr, EVEN: tl.constexpr,
+        PRECISION: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr):
     """Gradient of x, in its layout."""
     n = tl.program_id(2)
     block = tl.program_id(1)

@@ -248,7 +248,8 @@ class Plan:
             (*self.size, options.up_channels, self.up, self.low,
              self.moment_blocks, *self.strides, options.gn_eps,
              options.up_eps, options.low_eps, options.threshold),
-            self.warps, self.stages, C=self.channels, **self.geometry, ROWS=self.rows,
+            8, self.stages, C=self.channels, **self.geometry,
+            ROWS=self.rows,
             GROUPS=options.gn_groups, GP=power_of_2(options.gn_groups, 1),
             RAW=not self.deployed, MIN_SUM=MIN_GAMMA_SUM,
             NORM=not self.deployed, FIRST=first, EVEN=self.even,
@@ -272,7 +273,7 @@ class Plan:
         return Launch(
             kernels.reduce_kernel,
             (self.taps + 1, cdiv(width, 32), self.n),
-            (width, self.squeeze_blocks), ROWS=self.rows, BN=32,
+            (self.up, width, self.squeeze_blocks), ROWS=self.rows, BN=32,
             BB=power_of_2(self.squeeze_blocks, 1, 128))
 
     @cached_property
@@ -408,7 +409,7 @@ class Plan:
         return Launch(
             kernels.gate_sums_kernel,
             (self.half_tiles, self.gate_blocks, self.n), self.gate_numbers,
-            self.warps, self.stages, **self.gate_constants)
+            8, self.stages, **self.gate_constants)
 
     @cached_property
     def group_sums(self) -> Launch:
@@ -425,7 +426,7 @@ class Plan:
         return Launch(
             kernels.gate_input_gradient_kernel,
             (self.half_tiles, self.gate_blocks, self.n), self.gate_numbers,
-            self.warps, self.stages, GROUPS=self.options.gn_groups,
+            8, self.stages, GROUPS=self.options.gn_groups,
             **self.gate_constants)
 
     @cached_property

@@ -13,11 +13,15 @@ NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 def check_resumable(path: str) -> None:
     """Check that a checkpoint is whole, sums included, and can be resumed.
 
+    A folder (of DeepSpeed) is left to what reads it.
+
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is damaged, could run code, or holds weights
             alone; names what is wrong.
     """
+    if osp.isdir(path):
+        return
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -43,9 +47,9 @@ def candidates(work_dir: str) -> Iterator[str]:
     if osp.isfile(last):
         with open(last, errors='replace') as f:
             named = f.read().strip()
-    if named and not osp.isfile(named):  # the work dir was moved
+    if named and not osp.exists(named):  # the work dir was moved
         named = osp.join(work_dir, osp.basename(named))
-    if osp.isfile(named):
+    if named and osp.exists(named):
         yield named
         folders.append(osp.dirname(named))
     others = {

@@ -2,6 +2,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from mmdet_scconv.analysis.results import TableResults, mean_and_spread
 from mmdet_scconv.analysis.rows import Row, Table
@@ -17,12 +19,12 @@ from mmdet_scconv.analysis.runs import (
     Run,
     RunError,
     command,
-    epochs_done,
-    epochs_wanted,
     execute,
     find_results,
     last_checkpoint,
     read_result,
+    trained,
+    training_length,
 )
 from mmdet_scconv.analysis.runs import (
     test_metrics as metrics_of,
@@ -33,30 +35,59 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
 model = dict(backbone=dict(type='SCConvResNet', depth=18))
 '''
 # As MMEngine leaves them: a copy of the config, a log, scalars, checkpoints.
-TRAIN = '''
+# As long as of VOC 07+12 on one GPU: 16551 x 3 images, 2 at a time, and
+# 4952 in a validation.
+LENGTH, INTERVAL, TESTED = 24827, 50, 4952
+TRAIN = f'LENGTH, INTERVAL, TESTED = {LENGTH}, {INTERVAL}, {TESTED}' + '''
 import json, pathlib, shutil, sys, time
 config, work_dir = sys.argv[1], pathlib.Path(sys.argv[3])
 print('arguments', sys.argv[4:])
 if (work_dir / 'fail').exists():
+    print('what is wrong')
     sys.exit(3)
 shutil.copy(config, work_dir)
 folder = work_dir / str(time.time_ns())
 (folder / 'vis_data').mkdir(parents=True)
 last = work_dir / 'last_checkpoint'
 done = int(last.read_text()[-5]) if last.exists() else 0
+log = open(folder / 'a.log', 'a', buffering=1)
+scalars = open(folder / 'vis_data' / 'scalars.json', 'a', buffering=1)
+log.write('    PyTorch: 9.9.9\\n    CUDA available: False\\n')
+time_of_day = '2026/01/01 00:00:00 - mmengine - INFO - '
+
+def hang():
+    (work_dir / 'hangs').touch()
+    time.sleep(300)
+
+def say(line):
+    log.write(time_of_day + line + '\\n')
+    print(time_of_day + line, flush=True)
+
+def tell(**entry):
+    scalars.write(json.dumps(entry) + '\\n')
+
+if not (work_dir / 'stock').exists():  # MMDetection's own train.py
+    tell(iters_per_epoch=LENGTH, step=done * LENGTH)
 for epoch in range(done + 1, 4):
-    line = f'- mmengine - INFO - Epoch(train)  [{epoch}][10/10]  lr: 1'
-    print(line, flush=True)
-    with open(folder / 'a.log', 'a') as f:
-        f.write('    PyTorch: 9.9.9\\n    CUDA available: False\\n')
-        f.write(line + '\\n')
-    with open(folder / 'vis_data' / 'scalars.json', 'a') as f:
-        f.write(json.dumps(dict(loss=1., time=epoch / 10, epoch=epoch,
-                                iter=10 * epoch, step=10 * epoch)) + '\\n')
+    for i in range(INTERVAL, LENGTH + 1, INTERVAL):
+        step = (epoch - 1) * LENGTH + i
+        say(f'Epoch(train)  [{epoch}][{i:5}/{LENGTH}]  lr: 1.0000e-02  '
+            'eta: 10:10:10  time: 0.1000  data_time: 0.0100  memory: 3000  '
+            'loss: 1.0000  loss_rpn_cls: 0.1000  loss_rpn_bbox: 0.1000')
+        tell(lr=0.01, data_time=0.01, loss=1., loss_rpn_cls=0.1,
+             time=epoch / 10, epoch=epoch, iter=step, step=step)
+        if i > LENGTH / 2 and (work_dir / f'hang{epoch}').exists():
+            hang()
+    say(f'Saving checkpoint at {epoch} epochs')
     (work_dir / f'epoch_{epoch}.pth').touch()
     last.write_text(f'/elsewhere/epoch_{epoch}.pth')
-    if (work_dir / 'hang').exists():
-        time.sleep(300)
+    for i in range(INTERVAL, TESTED, INTERVAL):
+        say(f'Epoch(val)  [{epoch}][{i:4}/{TESTED}]    eta: 0:00:00  '
+            'time: 0.0500  data_time: 0.0010  memory: 500')
+    if (work_dir / f'hang{epoch}.val').exists():
+        hang()
+    tell(**{'coco/bbox_mAP': epoch / 10}, data_time=0.001, time=0.05,
+         step=epoch)
 '''
 TEST = '''
 import json, pathlib, sys
@@ -96,14 +127,14 @@ def test_run_trains_and_tests(run):
     assert result.state == 'finished'
     assert result.metrics == {'coco/bbox_mAP': 0.5}
     assert result.seconds == pytest.approx(0.2)
-    assert result.seconds_per_epoch == pytest.approx(2)
+    assert result.seconds_per_epoch == pytest.approx(0.2 * LENGTH)
     assert result.environment == 'CPU, torch 9.9.9'
 
 
 def test_failed_run_says_where_to_look_and_is_resumed(run):
     os.makedirs(run.work_dir)
     Path(run.path('fail')).touch()
-    with pytest.raises(RunError, match='exit code 3, see .*train.log'):
+    with pytest.raises(RunError, match='code 3, see .*train.log: what is'):
         start(run)
     assert run.state() == 'started'
     os.remove(run.path('fail'))
@@ -144,7 +175,7 @@ def test_killed_run_is_resumed(run, signal_number):
     """A training never goes on unseen beside a second one: it ends with its
     parent, or holds the lock."""
     os.makedirs(run.work_dir)
-    Path(run.path('hang')).touch()
+    Path(run.path('hang1.val')).touch()
     code = ('import signal\n'
             # what a shell starts in the background ignores it
             'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
@@ -154,10 +185,10 @@ def test_killed_run_is_resumed(run, signal_number):
     parent = subprocess.Popen([sys.executable, '-c', code],
                               stderr=subprocess.DEVNULL,
                               start_new_session=True)
-    wait_for(lambda: epochs_done(run.path('train.log')) == 1)
+    wait_for(lambda: trained(run.work_dir, 'epoch') == 1)
     parent.send_signal(signal_number)
     parent.wait()
-    os.remove(run.path('hang'))
+    os.remove(run.path('hang1.val'))
     if signal_number == signal.SIGKILL:
         with pytest.raises(RunError, match='another process is working'):
             start(run)
@@ -168,7 +199,8 @@ def test_killed_run_is_resumed(run, signal_number):
     start(run)
     assert run.state() == 'finished'
     # epoch 1 before, epochs 2 and 3 after
-    assert Path(run.path('train.log')).read_text().count('Epoch(train)') == 3
+    text = Path(run.path('train.log')).read_text()
+    assert text.count('Saving checkpoint') == 3
 
 
 def test_cut_off_metrics_are_none(run):
@@ -178,6 +210,17 @@ def test_cut_off_metrics_are_none(run):
     assert run.state() == 'started'
 
 
+def test_a_test_that_found_nothing_is_not_a_result(run):
+    """MMEngine logs its times all the same."""
+    test = Path(tools_of(run)) / 'test.py'
+    test.write_text(TEST.replace("'coco/bbox_mAP': 0.5",
+                                 "'data_time': 0.05, 'time': 0.2"))
+    with pytest.raises(RunError, match='test gave no metrics'):
+        start(run)
+    assert run.state() == 'started'
+    assert metrics_of(run.work_dir) == {}
+
+
 def test_results_from_elsewhere(run, tmp_path):
     """Moved, in another arrangement, with the last validation alone."""
     start(run)
@@ -185,40 +228,77 @@ def test_results_from_elsewhere(run, tmp_path):
     work_dir = str(tmp_path / 'copied')
     assert last_checkpoint(work_dir) == f'{work_dir}/epoch_3.pth'
     (tmp_path / 'copied/test/stamp/stamp.json').unlink()
-    scalars = next((tmp_path / 'copied').glob('*/vis_data/scalars.json'))
-    with open(scalars, 'a') as f:
-        f.write(json.dumps({'coco/bbox_mAP': 0.25, 'step': 3}) + '\n{"cut')
     result, = find_results('Row', run.config, str(tmp_path))
-    assert result.metrics['coco/bbox_mAP'] == 0.25
+    assert result.metrics['coco/bbox_mAP'] == 0.3
 
 
-def test_results_of_half_a_run(run):
-    """A validation in the middle is not a result."""
-    start(run)
-    os.remove(run.path('test/stamp/stamp.json'))
-    log = next(Path(run.work_dir).glob('*/a.log'))
-    log.write_text(''.join(log.read_text().splitlines(True)[:6]))
+def results_of(run):
+    """Without a test."""
+    shutil.rmtree(run.path('test'), ignore_errors=True)
     result, = find_results('Row', run.config, run.work_dir)
-    assert result.metrics == {} and result.state == '2 of 3'
+    return result
 
 
-@pytest.mark.parametrize('text,expected', [
-    ('', 0),
-    ('Epoch(train)  [3][ 50/200]  lr\nEpoch(train) [3][100/200]', 2.5),
-    ('Iter(train) [  150/90000]  lr: 2', 150),
+@pytest.mark.parametrize('stock', [True, False])
+@pytest.mark.parametrize('hang,done', [
+    ('hang1', 0.5), ('hang1.val', 1), ('hang2', 1.5), ('hang3.val', 3)])
+def test_how_far_a_run_is(run, stock, hang, done):
+    """Also where a validation fills the end of the log. Only EpochLengthHook
+    knows a part of the first epoch. A validation of an earlier epoch is not
+    a result."""
+    os.makedirs(run.work_dir)
+    Path(run.path(hang)).touch()
+    if stock:
+        Path(run.path('stock')).touch()
+    training = subprocess.Popen(
+        [sys.executable, f'{tools_of(run)}/train.py', run.config,
+         '--work-dir', run.work_dir], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(Path(run.path('hangs')).exists)
+    finally:
+        training.kill()
+        training.wait()
+    Path(run.path('last_checkpoint')).touch()
+    result = results_of(run)
+    known = 0 if stock and done < 1 else done
+    assert result.state == f'{known:g} of 3 epochs'
+    assert result.metrics == {}
+    assert (result.seconds_per_epoch is None) == (stock and done <= 1)
+
+
+def test_the_last_validation_counts_as_a_result(run):
+    start(run)
+    assert results_of(run).metrics['coco/bbox_mAP'] == 0.3
+
+
+@pytest.mark.parametrize('entries,unit,expected', [
+    ([], 'epoch', 0),
+    ([dict(loss=1., epoch=1, iter=50)], 'epoch', 0),
+    ([dict(loss=1., iter=50)], 'epoch', 0),
+    ([dict(loss=1., iter=89950)], 'iteration', 89950),
+    ([dict(iters_per_epoch=200, step=0), dict(loss=1., iter=50)], 'epoch',
+     0.25),
 ])
-def test_epochs_done(tmp_path, text, expected):
-    (tmp_path / 'log').write_text(text)
-    assert epochs_done(str(tmp_path / 'log')) == expected
-    assert epochs_done(str(tmp_path / 'none')) == 0
+def test_trained(tmp_path, entries, unit, expected):
+    folder = tmp_path / 'stamp' / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text(
+        '\n'.join([*map(json.dumps, entries), '{"cut']))
+    assert trained(str(tmp_path), unit) == expected
+    (tmp_path / 'last_checkpoint').write_text('/a/iter_90000.pth')
+    assert trained(str(tmp_path), unit) == (
+        90000 if unit == 'iteration' else expected)
 
 
-def test_epochs_wanted(run, tmp_path):
-    assert epochs_wanted(run.config) == 3
-    assert epochs_wanted(run.config, ('train_cfg.max_epochs=5', )) == 5
-    (tmp_path / 'empty.py').write_text('train_cfg = dict()')
-    with pytest.raises(RunError, match='no max_epochs'):
-        epochs_wanted(str(tmp_path / 'empty.py'))
+def test_training_length(run, tmp_path):
+    cfg = Config.fromfile(run.config)
+    assert training_length(cfg) == (3, 'epoch')
+    assert training_length(cfg, ('train_cfg.max_epochs=5', )) == (5, 'epoch')
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=90000)
+    assert training_length(cfg) == (90000, 'iteration')
+    cfg.train_cfg = dict()
+    with pytest.raises(RunError, match='row.py: .* no max_epochs'):
+        training_length(cfg)
 
 
 def test_command_for_several_gpus():
@@ -248,7 +328,7 @@ def test_table_of_results(tmp_path):
         A=[Result('A', 'a.py', seed, 'w', 'finished',
                   {'coco/bbox_mAP_50': 0.4 + seed / 10, 'coco/bbox_mAP': 0.2},
                   seconds=1.) for seed in (0, 1)],
-        B=[Result('B', 'b.py', 0, 'w', '1 of 3')],
+        B=[Result('B', 'b.py', 0, 'w', '1 of 3 epochs')],
         C=[]))
     columns, (a, b, c) = results.summary()
     assert columns == [
@@ -263,5 +343,5 @@ def test_table_of_results(tmp_path):
     assert all(Path(path).stat().st_size > 100 for path in paths)
     lines = Path(paths[0]).read_text().splitlines()
     assert len(lines) == 4
-    assert lines[3].startswith('Table,B,b.py,0,1 of 3,,')
+    assert lines[3].startswith('Table,B,b.py,0,1 of 3 epochs,,')
     assert 'B: so.' in Path(paths[1]).read_text()

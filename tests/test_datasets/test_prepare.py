@@ -22,6 +22,7 @@ from mmdet_scconv.datasets.prepare import (
     download,
     obtain,
     prepare,
+    read_sums,
     unpack,
 )
 
@@ -298,3 +299,38 @@ def test_check_coco(tmp_path, content, message):
 def test_what_is_missing_is_named(tmp_path, name):
     with pytest.raises(PrepareError, match=SOURCES[name].archives[0].name):
         prepare(SOURCES[name], str(tmp_path), may_download=False)
+
+
+def test_a_folder_of_archives_that_is_not_there(tmp_path):
+    """Nothing is downloaded in its place, whatever is allowed."""
+    with pytest.raises(PrepareError, match='--archives .*no such folder'):
+        prepare(SOURCES['coco'], str(tmp_path / 'data'),
+                str(tmp_path / 'nowhere'), may_download=True)
+    assert not (tmp_path / 'data').exists()
+
+
+def test_archives_that_were_packed_anew(tmp_path, voc_source):
+    """Their sums come from a file of md5sum; without it they are refused."""
+    own, root = tmp_path / 'own', str(tmp_path / 'data')
+    files = dict(voc_files(), note='packed anew')
+    write_archive(own / 'voc.tar', files)
+    with pytest.raises(PrepareError, match='--md5 FILE'):
+        prepare(voc_source, root, str(own), may_download=False)
+    digest = hashlib.md5(
+        (own / 'voc.tar').read_bytes(), usedforsecurity=False).hexdigest()
+    (own / 'sums').write_text(f'{digest} *./elsewhere/voc.tar\n\n')
+    sums = read_sums(str(own / 'sums'))
+    lines = prepare(voc_source, root, str(own), may_download=False, sums=sums)
+    assert lines[0].endswith('10 files unpacked')
+    (own / 'voc.tar').write_bytes(b'damaged')
+    (tmp_path / 'data/VOCdevkit/VOC2007/JPEGImages/a.jpg').unlink()
+    with pytest.raises(PrepareError, match='is damaged'):
+        prepare(voc_source, root, str(own), may_download=False, sums=sums)
+
+
+@pytest.mark.parametrize('text', [None, 'voc.tar', 'abc  voc.tar'])
+def test_sums_that_are_none(tmp_path, text):
+    if text is not None:
+        (tmp_path / 'sums').write_text(text)
+    with pytest.raises(PrepareError, match='--md5 .*sums'):
+        read_sums(str(tmp_path / 'sums'))

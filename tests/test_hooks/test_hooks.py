@@ -1,3 +1,4 @@
+import copy
 import logging
 from types import SimpleNamespace
 
@@ -8,10 +9,13 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODEL_WRAPPERS, init_default_scope
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, Runner
 from torch._dynamo.testing import CompileCounter
+from toy import Rising
 
+from mmdet_scconv.backbones import SCConvResNet
 from mmdet_scconv.hooks import (
     ChannelsLastHook,
     CheckPretrainedHook,
@@ -137,3 +141,52 @@ def test_deploy_hook_needs_our_backbone():
     model.backbone = ResNet(18)
     with pytest.raises(ValueError, match='ResNet has no switch_to_deploy'):
         DeployHook().before_test_epoch(SimpleNamespace(model=model))
+
+
+class Seen(BaseModel):
+    """Notes the form that its backbone is called in."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = SCConvResNet(18, base_channels=16)
+        self.forms = []
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.forms.append(sorted(self.backbone.state_dict()))
+        return self.backbone(torch.stack(inputs))[-1].mean((1, 2, 3))
+
+
+class Images(torch.utils.data.Dataset):
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, idx):
+        return dict(inputs=torch.full((3, 64, 64), float(idx)))
+
+
+def test_deployed_with_moving_averages(tmp_path):
+    """EMAHook exchanges parameters before a test, and back after it."""
+    model = Seen()
+    before = copy.deepcopy(model.backbone.state_dict())
+    Runner(
+        model,
+        str(tmp_path),
+        test_dataloader=dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=Images(),
+            collate_fn=dict(type='pseudo_collate')),
+        test_cfg=dict(),
+        test_evaluator=[Rising()],
+        custom_hooks=[dict(type='EMAHook', update_buffers=True),
+                      dict(type='DeployHook')],
+        log_level='ERROR',
+        experiment_name='moving').test()
+    forms = model.forms
+    assert len(forms) == 3 and forms[0] == forms[1] == forms[2]
+    assert forms[0] != sorted(before)
+    after = model.backbone.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) for key in before)

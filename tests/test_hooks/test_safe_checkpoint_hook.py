@@ -3,8 +3,12 @@ import errno
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine._strategy import SingleDeviceStrategy
 from mmengine.hooks import Hook
-from toy import toy_runner
+from mmengine.registry import STRATEGIES
+from mmengine.runner import FlexibleRunner
+from toy import Noise, Toy, toy_runner
 
 from mmdet_scconv.weights.resume import check_resumable, find_resumable
 
@@ -89,3 +93,38 @@ def test_removes_what_a_kill_left(tmp_path):
 def test_other_storage_is_left_to_mmengine(tmp_path):
     train(tmp_path, backend_args=dict(backend='local'))
     assert files(tmp_path) == {'epoch_3.pth', 'last_checkpoint'}
+
+
+@STRATEGIES.register_module()
+class FolderStrategy(SingleDeviceStrategy):
+    """Writes a checkpoint as a folder, as DeepSpeed's does."""
+
+    def save_checkpoint(self, filename, *, extra_ckpt=None, **kwargs):
+        Path(filename).mkdir()
+        torch.save(dict(extra_ckpt, state_dict=self.model_state_dict()),
+                   Path(filename) / 'mp_rank_00_model_states.pt')
+
+
+def test_checkpoints_that_are_folders(tmp_path):
+    FlexibleRunner(
+        Toy(),
+        work_dir=str(tmp_path),
+        strategy=dict(type='FolderStrategy'),
+        train_dataloader=dict(
+            batch_size=2,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            dataset=Noise(),
+            collate_fn=dict(type='pseudo_collate')),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='SafeCheckpointHook', interval=1, max_keep_ckpts=1),
+            check_loss=dict(type='CheckLossHook'),
+            epoch_length=dict(type='EpochLengthHook'),
+            epoch_seed=dict(type='EpochSeedHook')),
+        log_level='ERROR',
+        experiment_name='folders').train()
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_3.pth']
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_3.pth')

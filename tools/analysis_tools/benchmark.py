@@ -13,7 +13,6 @@ import itertools
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 
@@ -23,6 +22,7 @@ from mmdet_scconv.analysis.tables import (
     print_table,
     write_csv,
 )
+from mmdet_scconv.cli import read_config_file
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
 DENSE, SCCONV = (str(CONFIGS / f'faster-rcnn_{slug}_fpn_1x_coco.py')
@@ -91,7 +91,7 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     if form not in benchmark.FORMS:
         raise SystemExit(f'benchmark: {text}: the form behind the colon is '
                          f'one of {", ".join(benchmark.FORMS[1:])}')
-    cfg = Config.fromfile(path)
+    cfg = read_config_file(path)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
     name = Path(path).stem

@@ -46,8 +46,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    cfg = read_config(args.config, args.cfg_options)
     try:
+        cfg = read_config(args.config, args.cfg_options)
         dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     except FileNotFoundError as error:
         raise SystemExit(f'browse_dataset: {error}') from None

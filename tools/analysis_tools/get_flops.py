@@ -98,7 +98,10 @@ def trained_size(cfg: Config) -> tuple[int, int]:
 def config_rows(configs: list[str], options: dict | None,
                 shape: tuple[int, int] | None) -> Iterator[list[str]]:
     for path in configs:
-        cfg = read_config(path, options)
+        try:
+            cfg = read_config(path, options)
+        except FileNotFoundError as error:
+            raise SystemExit(f'get_flops: {error}') from None
         size = shape or (trained_size(cfg) if is_classifier(cfg.model) else
                          DETECTION_SHAPE)
         for part, count in count_parts(cfg.model, size, mmengine=True):

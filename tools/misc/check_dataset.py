@@ -14,9 +14,10 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
+from mmdet_scconv.cli import read_config_file
 from mmdet_scconv.datasets.check import SPLITS, find_flaws, flaws_between
 from mmdet_scconv.datasets.findings import Finding
 
@@ -56,7 +57,7 @@ def report(split: str, findings: Iterator[Finding]) -> Counter:
 
 def main():
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))

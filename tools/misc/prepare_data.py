@@ -7,7 +7,12 @@ what is missing. VOC is also converted to COCO format.
 """
 import argparse
 
-from mmdet_scconv.datasets.prepare import SOURCES, PrepareError, prepare
+from mmdet_scconv.datasets.prepare import (
+    SOURCES,
+    PrepareError,
+    prepare,
+    read_sums,
+)
 
 
 def parse_args():
@@ -24,6 +29,11 @@ def parse_args():
         '--no-download',
         action='store_true',
         help='only check, and unpack archives that are there')
+    parser.add_argument(
+        '--md5',
+        metavar='FILE',
+        help='sums of the archives, as md5sum writes them, where they are '
+        'not the official ones (packed anew, a mirror)')
     return parser.parse_args()
 
 
@@ -31,7 +41,8 @@ def main():
     args = parse_args()
     try:
         lines = prepare(SOURCES[args.dataset], args.root, args.archives,
-                        not args.no_download)
+                        not args.no_download,
+                        read_sums(args.md5) if args.md5 else None)
     except PrepareError as error:
         raise SystemExit(f'prepare_data: {error}') from None
     print('\n'.join([*lines, f'{args.dataset} is complete in {args.root}']))

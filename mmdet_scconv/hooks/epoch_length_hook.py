@@ -1,0 +1,18 @@
+"""Says in the log how long an epoch is."""
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+EPOCH_LENGTH = 'iters_per_epoch'
+
+
+@HOOKS.register_module()
+class EpochLengthHook(Hook):
+    """Logs the number of iterations of an epoch before the training.
+
+    MMEngine's logged values (``vis_data/scalars.json``) have the epoch and
+    the iteration, which alone do not tell how much of an epoch is done.
+    """
+
+    def before_train(self, runner) -> None:
+        runner.visualizer.add_scalar(
+            EPOCH_LENGTH, len(runner.train_dataloader), runner.iter)
