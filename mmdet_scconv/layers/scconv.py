@@ -26,6 +26,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from . import gpu
 from .common import (
     DropInConv,
     IntOrPair,
@@ -42,12 +43,13 @@ from .scconv_fused import (
     Geometry,
     affine_scconv,
     fold_norms,
+    has_hooks,
     is_affine,
     uses_running_statistics,
 )
 
 LOW_WIDTHS = ('tables', 'text')
-IMPLEMENTATIONS = ('fused', 'reference')
+IMPLEMENTATIONS = ('fused', 'torch', 'reference')
 UNITS = ('S+C', 'C+S', 'C&S', 'S', 'C')
 CRU_OPTIONS = ('alpha', 'squeeze_ratio', 'gwc_groups', 'low_width')
 SRU_OPTIONS = ('gn_groups', 'gate_threshold')
@@ -288,9 +290,11 @@ class SCConv(DropInConv):
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
         implementation (str): 'fused' does the same with fewer passes over
-            memory (scconv_fused.py) and calls no submodule, so that forward
-            hooks on them do not fire; 'reference' is the definition. Units
-            other than 'S+C' always have the latter. Defaults to 'fused'.
+            memory (scconv_fused.py), by compiled kernels where there are
+            some; 'torch' is that without kernels; 'reference' is the
+            definition. Where a submodule has hooks or parametrizations, for
+            empty inputs, and for units other than 'S+C' the latter runs in
+            any case. Defaults to 'fused'.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
     ceil(W / stride)).
@@ -368,7 +372,8 @@ class SCConv(DropInConv):
             self.pool = stride_pool(self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.units == 'S+C' and self.implementation == 'fused':
+        if self.units == 'S+C' and self.implementation != 'reference' and \
+                x.numel() and not x.is_meta and not has_hooks(self):
             out = self.fused_forward(x)
         elif self.units == 'S+C':
             out = self.cru(self.sru(x))
@@ -391,6 +396,8 @@ class SCConv(DropInConv):
 
     def fused_forward(self, x: Tensor) -> Tensor:
         """As ``forward`` with units 'S+C', in few passes over memory."""
+        if self.implementation == 'fused' and gpu.fits(self, x):
+            return gpu.scconv(self, x)
         gate = self.gate(torch.promote_types(x.dtype, torch.float32))
         cru = self.cru
         if not is_affine(cru):

@@ -2,6 +2,7 @@
 import torch
 from torch import Tensor, nn
 
+from . import gpu
 from .scconv_fused import (
     AffineCRU,
     Gate,
@@ -31,6 +32,10 @@ class DeployedSCConv(nn.Module):
         super().__init__()
         cru = conv.cru
         self.gwc_geometry, self.pool = Geometry.of(cru.gwc), cru.pool
+        self.out_channels = conv.out_channels
+        # made while the SCConv is still there, which the form is compared with
+        self.triton_options = gpu.options_of(conv) if gpu.HAS_TRITON else None
+        self.use_triton = conv.implementation == 'fused'
         with torch.no_grad():
             gate = conv.gate(cru.gwc.weight.dtype)
             self.gate_options = gate[2:]
@@ -47,6 +52,8 @@ class DeployedSCConv(nn.Module):
                 self.register_buffer(name, value.clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        if gpu.fits_deployed(self, x):
+            return gpu.deployed_scconv(self, x)
         dtype = torch.promote_types(x.dtype, torch.float32)
         gate = Gate(self.gate_weight.to(dtype), self.gate_bias.to(dtype),
                     *self.gate_options)

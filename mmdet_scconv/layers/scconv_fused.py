@@ -126,6 +126,18 @@ class Gate(NamedTuple):
         return torch.cat(halves, dim=1).split(self.sizes, dim=1)
 
 
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether something waits for the calls of a layer's submodules: hooks
+    (pruning, sharded parameters) or parametrizations, which are children of
+    what has none."""
+    for child in layer._modules.values():
+        if child._forward_hooks or child._forward_pre_hooks or \
+                child._backward_hooks or child._backward_pre_hooks or \
+                'parametrizations' in child._modules or has_hooks(child):
+            return True
+    return False
+
+
 def uses_running_statistics(norm: nn.Module) -> bool:
     """Whether a norm is affine with known numbers (or gone, after fusion)."""
     if isinstance(norm, nn.Identity):
@@ -312,14 +324,16 @@ def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
     yield torch.cat([pool(up), low], dim=1)
 
 
-def records_eagerly() -> bool:
-    """Whether autograd keeps maps now, and would keep what it need not.
+def records_eagerly(*tensors: Tensor | None) -> bool:
+    """Whether autograd keeps maps that follow from these now, and would keep
+    what it need not.
 
     Not in a compiler's graph, nor in a trace, which must be the same with and
     without gradients.
     """
     return torch.is_grad_enabled() and not (
-        torch.compiler.is_compiling() or torch.jit.is_tracing())
+        torch.compiler.is_compiling() or torch.jit.is_tracing()) and any(
+            t is not None and t.requires_grad for t in tensors)
 
 
 def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
@@ -340,7 +354,7 @@ def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
     Shape: -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
     make_maps = partial(squeezed_maps, weights, pool, gate)
-    if records_eagerly():
+    if records_eagerly(x, *gate[:2], *weights):
         with Recomputed(make_maps, x) as maps:
             return fuse_maps(weights, gwc, *maps[-2:])
     *_, up, points = make_maps(x)
@@ -368,7 +382,7 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
             factor.unsqueeze(2) * weights.pwc1,
             beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
-    if records_eagerly():
+    if records_eagerly(up, points, *weights):
         # for the gradient of factors behind the convolution, its output
         # would have to be kept
         return torch.cat([

@@ -14,6 +14,11 @@ import triton.language as tl
 # Triton's interpreter multiplies bfloat16 matrices wrongly (3.9), as integers
 INTERPRETED = tl.constexpr(os.environ.get('TRITON_INTERPRET') == '1')
 
+# Arguments that differ from batch to batch: a kernel is compiled once for all
+# their values
+SIZES = ('H', 'W', 'HO', 'WO', 'N', 'pixels', 'outputs', 'blocks',
+         'moment_blocks', 'splits')
+
 
 # --------------------------------------------------------------------------
 # Shared by several kernels
@@ -119,7 +124,7 @@ def load_pooled(maps, oy, ox, pixel_mask, column, column_mask, H, W, WIDTH,
 # --------------------------------------------------------------------------
 # Forward
 # --------------------------------------------------------------------------
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def moments_kernel(x, partial, C, pixels, sn, sc, sp, GROUPS: tl.constexpr,
                    CP: tl.constexpr, GP: tl.constexpr, BP: tl.constexpr):
     """Count, mean and sum of squared deviations of each group, for each
@@ -233,7 +238,7 @@ def load_squeeze(weight, c, inside, width, in_width, OP: tl.constexpr):
                    (o < width)[None, :] & inside[:, None], 0.)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def squeeze_kernel(
         x, moments, affine, squeezed, sums, gn_weight, gn_bias,
         up_weight, up_bias, up_gamma, up_beta, up_mean, up_var,
@@ -364,7 +369,7 @@ def sum_of_blocks(sums, row, column, mask, blocks, WIDTH, ROWS: tl.constexpr,
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def reduce_kernel(sums, reduced, U, WIDTH, blocks, ROWS: tl.constexpr,
                   BN: tl.constexpr, BB: tl.constexpr):
     """The sums over what the taps see, added over the blocks: (N, ROWS,
@@ -380,7 +385,7 @@ def reduce_kernel(sums, reduced, U, WIDTH, blocks, ROWS: tl.constexpr,
     tl.store(reduced + (n * ROWS + row) * WIDTH + column, total, mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def softmax_kernel(
         reduced, coefficients, packed, gwc, pwc1, gamma1, beta1, mean1, var1,
         pwc2, pwc2_bias, gamma2, beta2, mean2, var2, post_scale, post_shift,
@@ -458,7 +463,7 @@ def softmax_kernel(
              c_mask[:, None] & (t < T))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fuse_kernel(
         squeezed, coefficients, packed, y, C, H, W, HO, WO, U, T, REST, on,
         oc, op, KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr,
@@ -539,7 +544,7 @@ def fuse_kernel(
 # --------------------------------------------------------------------------
 # Backward
 # --------------------------------------------------------------------------
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fuse_weight_gradient_kernel(
         dy, squeezed, partial, C, H, W, HO, WO, U, T, N, gn, gc, gp,
         KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr,
@@ -610,7 +615,7 @@ def fuse_weight_gradient_kernel(
         tl.store(to + columns - 1, tl.sum(total, 0), c_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fuse_parameters_gradient_kernel(
         partial, reduced, coefficients, gwc, pwc1, gamma1, beta1, mean1, var1,
         pwc2, pwc2_bias, gamma2, beta2, mean2, var2,
@@ -746,7 +751,7 @@ def constants_kernel(constants, seen_constants, gwc, pwc1, pwc2, C, U, T,
              column < U + T)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fuse_input_gradient_kernel(
         dy, coefficients, packed, seen_constants, d_squeezed,
         C, H, W, HO, WO, U, T, REST, gn, gc, gp,
@@ -874,7 +879,7 @@ def load_columns(maps, p, p_mask, WIDTH, first, width, OP: tl.constexpr):
                    p_mask[:, None] & (o < width)[None, :], 0.)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def gate_sums_kernel(
         x, affine, d_squeezed, partial, up_weight, up_gamma, up_var,
         low_weight, low_gamma, low_var, C, pixels, up_channels, sn, sc, sp,
@@ -942,7 +947,7 @@ def gate_sums_kernel(
     tl.store(to + C + HALF, tl.sum(product2, 0) * r2, half_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def group_sums_kernel(partial, affine, channel_sums, group_means, C, pixels,
                       blocks, GROUPS: tl.constexpr, WP: tl.constexpr,
                       BB: tl.constexpr):
@@ -977,7 +982,7 @@ def norm_gradient(x, a, m, r, logit, direct, mean_grad, mean_product):
         mean_grad[None, :] + normalised * mean_product[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def gate_input_gradient_kernel(
         x, affine, d_squeezed, group_means, dx, up_weight, up_gamma, up_var,
         low_weight, low_gamma, low_var, C, pixels, up_channels, sn, sc, sp,
@@ -1041,7 +1046,7 @@ def gate_input_gradient_kernel(
         tl.store(to + HALF * sc, grad.to(dx.dtype.element_ty), mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def squeeze_weight_gradient_kernel(
         x, affine, d_squeezed, partial, C, pixels, up_channels, U, T, N,
         sn, sc, sp, threshold, EVEN: tl.constexpr, PRECISION: tl.constexpr,
@@ -1131,7 +1136,7 @@ def squeeze_row_gradient(
     tl.store(d_beta + o, total.to(d_beta.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def squeeze_parameters_gradient_kernel(
         partial, channel_sums, gn_weight, gn_bias,
         up_weight, up_bias, up_gamma, up_beta, up_mean, up_var,

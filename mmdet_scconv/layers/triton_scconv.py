@@ -30,6 +30,7 @@ from triton import cdiv
 from . import triton_kernels as kernels
 
 MIN_GAMMA_SUM = 1e-5
+MOMENT_BLOCKS = 128
 TRAINED = ('gn_weight', 'gn_bias', 'up_weight', 'up_bias', 'up_gamma',
            'up_beta', 'low_weight', 'low_bias', 'low_gamma', 'low_beta',
            'gwc', 'pwc1', 'gamma1', 'beta1', 'pwc2', 'pwc2_bias', 'gamma2',
@@ -99,6 +100,17 @@ class Options(NamedTuple):
     eps1: float
     eps2: float
     threshold: float
+
+    def flat(self) -> tuple[list[int], list[float]]:
+        """As an operator's schema has them."""
+        return ([*self.kernel, *self.stride, *self.padding, *self.dilation,
+                 *self[4:7]], list(self[7:]))
+
+    @classmethod
+    def of(cls, ints: list[int], floats: list[float]) -> 'Options':
+        """From :meth:`flat`."""
+        pairs = [tuple(ints[i:i + 2]) for i in range(0, 8, 2)]
+        return cls(*pairs, *ints[8:], *floats)
 
 
 def power_of_2(value: int, low: int = 16, high: int = 1 << 30) -> int:
@@ -219,8 +231,7 @@ class Plan:
         self.packed_size = self.n * self.out_channels * (
             self.taps * (self.up // options.gwc_groups) + squeezed)
         self.moment_block = block
-        self.moment_blocks = min(cdiv(self.pixels, block),
-                                 max(64, 128 // self.n))
+        self.moment_blocks = min(cdiv(self.pixels, block), MOMENT_BLOCKS)
         self.squeeze_block = max(16, min(64, 8192 // power_of_2(self.low)))
         self.squeeze_blocks = min(cdiv(self.pixels, self.squeeze_block),
                                   max(64, 528 // self.n))
@@ -257,7 +268,7 @@ class Plan:
             UP=power_of_2(self.up), TP=power_of_2(self.low),
             BP=self.squeeze_block,
             BK=min(self.half_block, 64 if self.channels <= 128 else 32),
-            BB=power_of_2(self.moment_blocks, 1))
+            BB=MOMENT_BLOCKS)
 
     @cached_property
     def first_squeeze(self) -> Launch:
@@ -274,7 +285,7 @@ class Plan:
             kernels.reduce_kernel,
             (self.taps + 1, cdiv(width, 32), self.n),
             (self.up, width, self.squeeze_blocks), ROWS=self.rows, BN=32,
-            BB=power_of_2(self.squeeze_blocks, 1, 128))
+            BB=128)
 
     @cached_property
     def softmax(self) -> Launch:
@@ -354,8 +365,7 @@ class Plan:
              options.eps1, options.eps2), KH=options.kernel[0],
             KW=options.kernel[1], G=options.gwc_groups, ROWS=self.rows,
             JP=row, TP=power_of_2(self.low),
-            BS=power_of_2(self.fuse_tiles['splits'], 1,
-                          max(1, 4096 // row)))
+            BS=max(1, min(32, 4096 // row)))
 
     @cached_property
     def fuse_input_gradient(self) -> Launch:
@@ -418,8 +428,7 @@ class Plan:
         return Launch(
             kernels.group_sums_kernel, (groups, self.n),
             (self.channels, self.pixels, self.gate_blocks), GROUPS=groups,
-            WP=width, BB=power_of_2(self.gate_blocks, 1,
-                                    max(1, 4096 // width)))
+            WP=width, BB=max(1, min(128, 4096 // width)))
 
     @cached_property
     def gate_input_gradient(self) -> Launch:
@@ -457,8 +466,7 @@ class Plan:
             (self.channels, options.up_channels, self.up, self.low, self.n,
              self.squeeze_splits, options.up_eps, options.low_eps),
             MIN_SUM=MIN_GAMMA_SUM, CP=power_of_2(self.channels),
-            BS=power_of_2(self.squeeze_splits, 1,
-                          max(1, 4096 // power_of_2(self.channels))))
+            BS=max(1, min(32, 4096 // power_of_2(self.channels))))
 
 
 @lru_cache(maxsize=512)
@@ -480,17 +488,17 @@ def plan_of(x: Tensor, channels_last: bool, dtype: torch.dtype,
 
 
 def run_forward(x: Tensor, p: Parameters, options: Options,
-                dtype: torch.dtype,
-                post: tuple[Tensor, Tensor] | None = None
+                dtype: torch.dtype, post: tuple[Tensor, ...] = ()
                 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, and what the backward pass needs beside x.
 
     Args:
         x (Tensor): (N, C, H, W), contiguous in one of both layouts.
-        post: Scale and shift of the norm behind a deployed SCConv.
+        post (tuple): Of a deployed SCConv, scale and shift of the norm
+            behind it.
     """
     channels_last = is_channels_last(x)
-    plan = plan_of(x, channels_last, dtype, p, options, post is not None)
+    plan = plan_of(x, channels_last, dtype, p, options, bool(post))
     temporary = torch.empty(
         sum(plan.temporary_sizes), dtype=torch.float32, device=x.device)
     moments, sums = temporary.split(plan.temporary_sizes)
@@ -564,6 +572,49 @@ def run_backward(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
     return dict(grads, x=dx)
 
 
+@torch.library.custom_op('mmdet_scconv::scconv', mutates_args=())
+def forward_operator(x: Tensor, parameters: list[Tensor], ints: list[int],
+                     floats: list[float], dtype: torch.dtype,
+                     post: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`run_forward` as one node of a compiler's graph."""
+    return run_forward(x, Parameters(*parameters), Options.of(ints, floats),
+                       dtype, tuple(post))
+
+
+@forward_operator.register_fake
+def _(x, parameters, ints, floats, dtype, post):
+    p, options = Parameters(*parameters), Options.of(ints, floats)
+    n, channels, height, width = x.shape
+    out, up, low = p.gwc.shape[0], p.up_weight.shape[0], p.low_weight.shape[0]
+    (kh, kw), (sh, sw) = options.kernel, options.stride
+    rows = power_of_2(kh * kw + 1)
+    y = torch.empty(
+        (n, out, (height + sh - 1) // sh, (width + sw - 1) // sw),
+        dtype=dtype, device=x.device, memory_format=torch.channels_last
+        if is_channels_last(x) else torch.contiguous_format)
+    kept = n * (4 * channels + rows * (up + low) + 6 * out)
+    packed = n * out * (kh * kw * (up // options.gwc_groups) + up + low)
+    return (y, x.new_empty(kept, dtype=torch.float32),
+            x.new_empty(packed, dtype=dtype))
+
+
+@torch.library.custom_op('mmdet_scconv::scconv_backward', mutates_args=())
+def backward_operator(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
+                      parameters: list[Tensor], ints: list[int],
+                      floats: list[float]) -> list[Tensor]:
+    """:func:`run_backward` as one node: x's gradient, then ``TRAINED``."""
+    grads = run_backward(dy, x, kept, packed, Parameters(*parameters),
+                         Options.of(ints, floats))
+    return [grads['x'], *(grads[name] for name in TRAINED)]
+
+
+@backward_operator.register_fake
+def _(dy, x, kept, packed, parameters, ints, floats):
+    named = Parameters(*parameters)._asdict()
+    return [torch.empty_like(x),
+            *(torch.empty_like(named[name]) for name in TRAINED)]
+
+
 class TritonSCConv(torch.autograd.Function):
     """SCConv from its parameters. Shape: as SCConv's."""
 
@@ -571,7 +622,11 @@ class TritonSCConv(torch.autograd.Function):
     def forward(ctx, x: Tensor, options: Options, dtype: torch.dtype,
                 *parameters: Tensor) -> Tensor:
         x = dense(x)
-        y, *kept = run_forward(x, Parameters(*parameters), options, dtype)
+        if torch.compiler.is_compiling():
+            y, *kept = forward_operator(x, list(parameters), *options.flat(),
+                                        dtype, [])
+        else:
+            y, *kept = run_forward(x, Parameters(*parameters), options, dtype)
         ctx.save_for_backward(x, *kept, *parameters)
         ctx.options = options
         return y
@@ -580,7 +635,43 @@ class TritonSCConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy: Tensor):
         x, kept, packed, *parameters = ctx.saved_tensors
-        grads = run_backward(dy, x, kept, packed, Parameters(*parameters),
-                             ctx.options)
+        if torch.compiler.is_compiling():
+            dx, *grads = backward_operator(dy, x, kept, packed, parameters,
+                                           *ctx.options.flat())
+            grads = dict(zip(TRAINED, grads), x=dx)
+        else:
+            grads = run_backward(dy, x, kept, packed, Parameters(*parameters),
+                                 ctx.options)
         return (grads['x'], None, None,
                 *(grads.get(name) for name in Parameters._fields))
+
+
+def scconv(x: Tensor, options: Options, dtype: torch.dtype,
+           parameters: list[Tensor]) -> Tensor:
+    """SCConv with running statistics.
+
+    Args:
+        x (Tensor): (N, C, H, W).
+        options (Options): Of the layer.
+        dtype (torch.dtype): Of the output.
+        parameters (list): In the order of :class:`Parameters`.
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or any(
+            p.requires_grad for p in parameters)):
+        return TritonSCConv.apply(x, options, dtype, *parameters)
+    return without_gradient(x, options, dtype, parameters, [])
+
+
+def without_gradient(x: Tensor, options: Options, dtype: torch.dtype,
+                     parameters: list[Tensor], post: list[Tensor]) -> Tensor:
+    """The output alone; see :func:`scconv`, and ``post`` of
+    :func:`run_forward`."""
+    x = dense(x)
+    if torch.compiler.is_compiling():
+        return forward_operator(x, parameters, *options.flat(), dtype,
+                                post)[0]
+    return run_forward(x, Parameters(*parameters), options, dtype,
+                       tuple(post))[0]
+
+
+deployed_scconv = torch.no_grad()(without_gradient)

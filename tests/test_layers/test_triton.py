@@ -1,0 +1,229 @@
+"""The Triton kernels against the definition in float64: on a GPU where there
+is one, else in Triton's interpreter (TRITON_INTERPRET=1 in the environment).
+
+Also without the rest of the test suite's needs, where torch, triton and pytest
+alone are installed: python -m pytest --noconftest tests/test_layers/test_triton.py
+"""
+import copy
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reference import randomise  # noqa: E402
+
+from mmdet_scconv.layers import SCConv, gpu  # noqa: E402
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+pytestmark = pytest.mark.skipif(
+    not (gpu.HAS_TRITON and (DEVICE == 'cuda' or gpu.INTERPRETED)),
+    reason='needs triton, and a GPU or TRITON_INTERPRET=1')
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+
+
+def layers(channels=32, out_channels=32, **options):
+    """A randomised layer in eval mode, and its definition in float64."""
+    layer = SCConv(channels, out_channels, **dict(
+        dict(kernel_size=3, padding='same', bias=False, gn_groups=4),
+        **options))
+    randomise(layer).eval()
+    definition = copy.deepcopy(layer).double()
+    definition.implementation = 'reference'
+    return layer.to(DEVICE), definition.to(DEVICE)
+
+
+def maps(channels=32, size=(7, 5), batch=2, dtype=torch.float32,
+         memory_format=torch.channels_last):
+    """Channels whose mean is large against their spread among them."""
+    x = torch.randn(batch, channels, *size,
+                    generator=torch.Generator().manual_seed(0))
+    x = x + torch.arange(channels).view(-1, 1, 1) % 5 / 2
+    return x.to(DEVICE, dtype).to(memory_format=memory_format)
+
+
+def run(layer, x):
+    """Output, and gradients of a random sum of it."""
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    out = layer(x)
+    weights = torch.randn(out.shape, dtype=torch.float64,
+                          generator=torch.Generator().manual_seed(1))
+    loss = (out.double() * weights.to(DEVICE)).sum()
+    return out, torch.autograd.grad(loss, [x, *layer.parameters()])
+
+
+def assert_near(actual, expected, dtype):
+    difference = (actual.double() - expected).norm()
+    assert difference <= TOLERANCE[dtype] * expected.norm() + 1e-7
+
+
+def assert_equals_definition(options, dtype=torch.float32, **input_options):
+    layer, definition = layers(**options)
+    x = maps(options.get('channels', 32), dtype=dtype, **input_options)
+    assert gpu.fits(layer, x)
+    out, grads = run(layer, x)
+    expected, expected_grads = run(definition, x.double())
+    assert out.dtype == dtype
+    assert out.is_contiguous(memory_format=input_options.get(
+        'memory_format', torch.channels_last))
+    for a, e in zip((out, *grads), (expected, *expected_grads)):
+        assert_near(a, e, dtype)
+
+
+@pytest.mark.parametrize('options', [
+    {},
+    dict(stride=2),
+    dict(stride=(1, 3)),
+    dict(alpha=0.75, stride=2),
+    dict(alpha=0.25),
+    dict(low_width='text'),
+    dict(channels=24, out_channels=48, gn_groups=3),
+    dict(kernel_size=5, dilation=2),
+    dict(gwc_groups=1),
+    dict(gwc_groups=4, gate_threshold=0.6),
+    dict(channels=160, out_channels=160),
+], ids=str)
+def test_equals_definition(options):
+    assert_equals_definition(options)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('stride', [1, 2])
+def test_half_precision(dtype, stride):
+    assert_equals_definition(dict(stride=stride), dtype)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_contiguous_maps(stride):
+    assert_equals_definition(
+        dict(stride=stride), memory_format=torch.contiguous_format)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 70), (17, 9)], ids=str)
+def test_odd_sizes(size):
+    assert_equals_definition(dict(stride=2), size=size, batch=1)
+
+
+def test_a_sum_of_gamma_near_zero():
+    """w_gamma is bounded, and no value or gradient is NaN."""
+    layer, definition = layers()
+    for module in (layer, definition):
+        with torch.no_grad():
+            weight = module.sru.gn.weight
+            weight[-1] -= weight.sum()
+    x = maps()
+    out, grads = run(layer, x)
+    expected, _ = run(definition, x.double())
+    assert all(t.isfinite().all() for t in (out, *grads))
+    # far from linear: an order of magnitude is what can be asked
+    assert out.norm() < 10 * expected.norm()
+
+
+def test_any_memory_layout():
+    """Neither x nor its gradient needs to be dense."""
+    layer, definition = layers()
+    x = maps(size=(7, 10))[..., ::2]
+    assert_near(layer(x), definition(x.double()), torch.float32)
+
+
+def test_deployed():
+    layer, definition = layers(stride=2)
+    norm = randomise(torch.nn.BatchNorm2d(32)).eval()
+    deployed = layer.deploy(norm.to(DEVICE))
+    x = maps()
+    expected = norm.double()(definition(x.double()))
+    assert_near(deployed(x), expected, torch.float32)
+
+
+def test_autocast():
+    """A float32 map: the gate in float32, the rest in autocast's dtype."""
+    layer, definition = layers()
+    x = maps()
+    with torch.autocast(DEVICE, torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    assert_near(out, definition(x.double()), torch.bfloat16)
+
+
+def test_compiled_as_one_node():
+    layer, _ = layers()
+    compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
+    x = maps()
+    for a, e in zip(run(compiled, x)[1], run(layer, x)[1]):
+        torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), layer(x))
+
+
+def test_where_the_kernels_do_not_fit():
+    layer, _ = layers()
+    assert not gpu.fits(layer, maps(dtype=torch.float64))
+    assert not gpu.fits(layer, maps(batch=0))
+    assert not gpu.fits(layer.train(), maps())
+
+
+def test_too_large_for_their_integers(monkeypatch):
+    monkeypatch.setattr(gpu, 'LIMIT', 2 * 32 * 7 * 5)
+    assert not gpu.fits(layers()[0], maps())
+    assert gpu.fits(layers()[0], maps(batch=1))
+
+
+@pytest.fixture
+def nothing_compared(monkeypatch):
+    monkeypatch.setattr(gpu, 'COMPARED', {})
+
+
+def test_turned_off(monkeypatch, nothing_compared):
+    monkeypatch.setenv('MMDET_SCCONV_TRITON', '0')
+    assert not gpu.fits(layers()[0], maps())
+
+
+def test_one_layer_without_kernels(monkeypatch):
+    layer, definition = layers(implementation='torch')
+    monkeypatch.setattr(gpu, 'scconv', None)
+    assert_near(layer(maps()), definition(maps().double()), torch.float32)
+
+
+@pytest.mark.parametrize('fault,message', [
+    (lambda out: out * 1.5, 'differ from the definition by'),
+    (lambda out: out * float('nan'), 'differ from the definition by inf'),
+    (lambda out: 1 / 0, 'failed .ZeroDivisionError'),
+])
+def test_a_device_on_which_they_are_wrong(fault, message, monkeypatch,
+                                          nothing_compared):
+    """PyTorch's operators run, for good, after one warning."""
+    layer, definition = layers()
+    right = gpu.scconv
+    monkeypatch.setattr(gpu, 'scconv', lambda c, x: fault(right(c, x)))
+    with pytest.warns(UserWarning, match=message):
+        out = layer(maps())
+    assert_near(out, definition(maps().double()), torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        layer(maps())
+
+
+@pytest.mark.skipif(DEVICE != 'cuda', reason='needs a GPU')
+def test_cuda_graph():
+    layer, definition = layers()
+    x = maps()
+    with torch.no_grad():
+        layer(x)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = layer(x)
+        x.copy_(maps().flip(0))
+        graph.replay()
+        assert_near(out, definition(x.double()), torch.float32)
+
+
+def test_interpreter_is_asked_for_by_the_environment():
+    assert gpu.INTERPRETED == (os.environ.get('TRITON_INTERPRET') == '1')
