@@ -9,6 +9,7 @@ import importlib.util
 import math
 import os
 import warnings
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -109,10 +110,15 @@ COMPARED: dict[tuple, bool] = {}
 
 @torch.compiler.assume_constant_result
 def is_right_in_general(device: torch.device, dtype: torch.dtype) -> bool:
-    """:func:`is_right` of a small layer, for a compiler's graph."""
+    """:func:`is_right` of a small layer, for compilers and deployed layers."""
+    return compared(small_layer(), device, dtype)
+
+
+@cache
+def small_layer() -> nn.Module:
     from .scconv import SCConv
-    layer = SCConv(32, 32, 3, stride=2, padding=1, gn_groups=4, bias=False)
-    return compared(layer.eval(), device, dtype)
+    return SCConv(32, 32, 3, stride=2, padding=1, gn_groups=4,
+                  bias=False).eval()
 
 
 def compare(layer: nn.Module, device: torch.device,

@@ -1,8 +1,8 @@
 """The Triton kernels against the definition in float64: on a GPU where there
 is one, else in Triton's interpreter (TRITON_INTERPRET=1 in the environment).
 
-Also without the rest of the test suite's needs, where torch, triton and pytest
-alone are installed: python -m pytest --noconftest tests/test_layers/test_triton.py
+Where torch, triton and pytest alone are installed, --noconftest leaves out
+what the rest of the tests needs.
 """
 import copy
 import os
@@ -89,7 +89,8 @@ def assert_equals_definition(options, dtype=torch.float32, **input_options):
     dict(kernel_size=5, dilation=2),
     dict(gwc_groups=1),
     dict(gwc_groups=4, gate_threshold=0.6),
-    dict(channels=160, out_channels=160),
+    pytest.param(dict(channels=160, out_channels=160),
+                 marks=pytest.mark.slow),
 ], ids=str)
 def test_equals_definition(options):
     assert_equals_definition(options)
@@ -158,7 +159,7 @@ def test_compiled_as_one_node():
     compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
     x = maps()
     for a, e in zip(run(compiled, x)[1], run(layer, x)[1]):
-        torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-6)
+        assert_near(a, e.double(), torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), layer(x))
 
