@@ -19,7 +19,7 @@ from .checkpoint import (
 )
 
 # A ResNet's classifier, which no detector has.
-CLASSIFIER = ('fc.', )
+CLASSIFIER = 'fc.'
 # BatchNorm's step counter: older checkpoints lack it, nothing here uses it.
 COUNTER = 'num_batches_tracked'
 
@@ -69,8 +69,8 @@ def some(names: Sequence[str], limit: int = 4) -> str:
 class LoadReport:
     """What a checkpoint gave to a module. Names are the module's.
 
-    BatchNorm's step counters and the file's classifier (``fc.``) are left
-    out everywhere.
+    BatchNorm's step counters are left out everywhere, and so is the file's
+    classifier (``fc.``) where the module has none.
     """
 
     module: str
@@ -212,9 +212,12 @@ def load_pretrained(module: nn.Module,
         if prefix in found else [],
         swapped=list(getattr(module, 'swapped_convs', [])))
     matched = {}
+    classifies = any(name.startswith(CLASSIFIER) for name in own)
     for key, value in source.items():
         name = key[len(prefix):]
-        if not key.startswith(prefix) or name.startswith(CLASSIFIER):
+        if not key.startswith(prefix):
+            continue
+        if name.startswith(CLASSIFIER) and not classifies:
             continue
         if name in own and value.shape == own[name].shape:
             matched[name] = value
