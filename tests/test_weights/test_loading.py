@@ -4,7 +4,6 @@ import copy
 import logging
 import os
 import pickle
-import re
 import sys
 
 import pytest
