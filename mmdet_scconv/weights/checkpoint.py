@@ -21,6 +21,9 @@ from torch import Tensor
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'model_state',
             'module', 'net')
 
+# What thop leaves in each module that it has counted.
+COUNTS = ('total_ops', 'total_params')
+
 # What MMEngine's and torchvision's training checkpoints hold beside weights
 # (curves, random states, options). It is read as nothing: MMEngine's own
 # loader allows these names to be called, `getattr` among them.
@@ -216,7 +219,40 @@ def unwrap(content: object, path: str) -> dict[str, Tensor]:
                 f'{path} is not a checkpoint: in {where} {key!r} is a '
                 f'{type(value).__name__}. A dict of tensors by name is '
                 f'needed, or one under {", ".join(map(repr, WRAPPERS))}')
-    return dict(content)
+    return {key: value for key, value in content.items()
+            if key.rsplit('.', 1)[-1] not in COUNTS}
+
+
+def plain(value: object) -> object:
+    """What of a value is text, numbers, and lists and dicts of them."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()
+                if isinstance(key, str) and not isinstance(inner, Ignored)}
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value if isinstance(value, str | int | float) else None
+
+
+def read_dataset_meta(checkpoint: str) -> dict:
+    """What a detector's checkpoint says about its classes: the entries of
+    its ``meta`` that MMDetection's inference asks for.
+
+    Args:
+        checkpoint (str): See :func:`local_file`.
+
+    Returns:
+        dict: 'dataset_meta' (``classes``, ``palette``), or 'CLASSES' of
+        MMDetection 2; empty where it says nothing.
+
+    Raises:
+        FileNotFoundError: If it does not exist or cannot be downloaded.
+        ValueError: If it cannot be read.
+    """
+    path = local_file(checkpoint)
+    content = {} if path.endswith('.safetensors') else read_torch(path)
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    return {key: plain(value) for key, value in (meta or {}).items()
+            if key in ('dataset_meta', 'CLASSES')}
 
 
 def read_state_dict(checkpoint: str) -> dict[str, Tensor]:
@@ -225,7 +261,7 @@ def read_state_dict(checkpoint: str) -> dict[str, Tensor]:
     ``.safetensors`` files are read with Hugging Face's library, anything else
     with ``torch.load(weights_only=True)``. Where the weights lie in a
     training checkpoint (under ``state_dict``, ``model``, ...) the rest is
-    left out. Nothing in the file is run.
+    left out, and so are the counts of thop. Nothing in the file is run.
 
     Args:
         checkpoint (str): See :func:`local_file`.
