@@ -1,9 +1,12 @@
+import os.path as osp
+
 import pytest
 import torch
 from mmengine.config import Config
 
 from mmdet_scconv.cli import (
     check_checkpoint,
+    picture_names,
     protect_training,
     set_resume,
     tta_settings,
@@ -82,6 +85,15 @@ def test_resume_from_a_file_that_is_none(tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
     with pytest.raises(SystemExit, match='weights.pth cannot be resumed'):
         set_resume(Config(), str(tmp_path / 'weights.pth'))
+
+
+def test_each_image_has_a_picture():
+    assert picture_names(['a/x.jpg', 'y.jpg', 'b/x.jpg', 'b/c/X.jpg']) == [
+        osp.join('a', 'x.jpg'), 'y.jpg', osp.join('b', 'x.jpg'),
+        osp.join('b', 'c', 'X.jpg')
+    ]
+    assert picture_names(['a/x.jpg', 'a/y.jpg']) == ['x.jpg', 'y.jpg']
+    assert picture_names(['a/x.jpg', './a/x.jpg']) == ['x.jpg', 'x.jpg']
 
 
 def test_a_damaged_checkpoint_ends_a_tool(tmp_path):

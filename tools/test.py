@@ -12,6 +12,7 @@ from mmdet_scconv.cli import (
     build_runner,
     check_checkpoint,
     load_config,
+    load_weights,
     tta_settings,
 )
 
@@ -50,7 +51,7 @@ def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
-    check_checkpoint(args.checkpoint)
+    checkpoint = check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
@@ -66,6 +67,8 @@ def main():
         cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                             dict(type='DeployHook')]
     runner = build_runner(cfg)
+    if checkpoint is not None:
+        load_weights(runner.model, checkpoint, args.checkpoint)
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(args.out))
     runner.test()
