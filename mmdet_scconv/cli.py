@@ -16,7 +16,7 @@ from mmengine.utils import scandir
 from torch import nn
 
 from .stack import check_cuda_operators
-from .weights.checkpoint import is_known, local_file
+from .weights.checkpoint import is_known, is_url, local_file
 from .weights.resume import check_resumable, find_resumable
 from .weights.safe_load import CheckpointError, load_as_data, refuse_code
 from .weights.whole import load_whole
@@ -184,7 +184,13 @@ def build_runner(cfg: Config) -> Runner:
     """MMEngine's runner, or the one that ``runner_type`` names."""
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         join_cpu_processes(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = (RUNNERS.build(cfg)
+              if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    load_from = getattr(runner, '_load_from', None)
+    if load_from and is_url(load_from):
+        # MMEngine would take any file that has the last part of it as name
+        runner._load_from = local_file(load_from)
+    return runner
 
 
 def tta_settings(test_pipeline: list) -> dict:

@@ -14,6 +14,7 @@ from mmdet.models.backbones import ResNet
 from mmengine.registry import DefaultScope
 
 from mmdet_scconv.datasets import make_digits
+from mmdet_scconv.weights.checkpoint import cached_file
 
 REPO = Path(__file__).resolve().parent.parent
 IMAGE_SIZE = (60, 80)  # height, width
@@ -144,4 +145,6 @@ def torch_home(tmp_path_factory):
     for depth, name in ((50, 'resnet50-0676ba61.pth'),
                         (101, 'resnet101-63fe2227.pth')):
         torch.save(ResNet(depth).state_dict(), checkpoints / name)
+        downloaded = cached_file(f'https://download.pytorch.org/models/{name}')
+        (checkpoints / Path(downloaded).name).hardlink_to(checkpoints / name)
     return home

@@ -1,14 +1,18 @@
 """Reads the tensors of a checkpoint file, and runs nothing that is in it."""
+import hashlib
 import importlib.util
+import logging
 import os
 import os.path as osp
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlparse
 
 import mmengine
 import torch
 from mmengine.dist import barrier, get_rank
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
     get_external_models,
@@ -99,33 +103,66 @@ def is_known(checkpoint: str) -> bool:
 
 
 def cached_file(url: str) -> str:
-    """Where torch keeps, and looks for, the download of ``url``."""
+    """Where the download of ``url`` is kept: in torch's cache, under a name
+    that no other address has, in pooch's way."""
+    digest = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
+    folder, name = osp.split(named_file(url))
+    return osp.join(folder, f'{digest}-{name}')
+
+
+def named_file(url: str) -> str:
+    """Where torch itself keeps it, and users may put it: under the last part
+    of the address, which others may share."""
     return osp.join(torch.hub.get_dir(), 'checkpoints',
                     osp.basename(urlparse(url).path))
+
+
+def sha256_of(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def is_named_by_its_sum(path: str) -> bool:
+    """Whether a file's name holds the start of its SHA-256, as those of
+    torchvision and OpenMMLab do (``resnet50-0676ba61.pth``): then it is what
+    the name says, wherever it is from."""
+    start = re.search(r'-([0-9a-f]{8,64})\.[a-z]+$', path)
+    if not start:
+        return False
+    return sha256_of(path).startswith(start[1])
 
 
 def download(url: str) -> str:
     """Download ``url`` to torch's cache, unless it is there.
 
-    In a distributed run the first process downloads for those that share its
-    cache.
+    A file that has the last part of the address as its name is taken if its
+    sum says that it is the one, or if nothing can be downloaded; the log then
+    says so. In a distributed run the first process downloads for those that
+    share its cache.
 
     Raises:
         FileNotFoundError: If it cannot be had; says which file to put where.
     """
-    path = cached_file(url)
+    path, named = cached_file(url), named_file(url)
     if get_rank() != 0:
         barrier()
     if not osp.exists(path):
-        os.makedirs(osp.dirname(path), exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(
-                url, path, progress=os.isatty(0))
-        except OSError as error:
-            raise FileNotFoundError(
-                f'cannot be downloaded ({error}).\nOn a machine without '
-                f'network: download\n  {url}\nelsewhere and put it here as\n'
-                f'  {path}') from error
+        if osp.exists(named) and is_named_by_its_sum(named):
+            path = named
+        else:
+            os.makedirs(osp.dirname(path), exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(
+                    url, path, progress=os.isatty(0))
+            except OSError as error:
+                if not osp.exists(named):
+                    raise FileNotFoundError(
+                        f'cannot be downloaded ({error}).\nOn a machine '
+                        f'without network: download\n  {url}\nelsewhere and '
+                        f'put it here as\n  {named}') from error
+                print_log(
+                    f'{url} cannot be downloaded ({error}): {named} is used, '
+                    'which has its name', 'current', logging.WARNING)
+                path = named
     if get_rank() == 0:
         barrier()
     return path

@@ -1,14 +1,12 @@
 """Converts a ResNet checkpoint to an SCConv-ResNet checkpoint, files and
 progress included."""
 import datetime
-import hashlib
 import json
 import os
 import os.path as osp
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import mmdet
 import numpy as np
@@ -19,7 +17,12 @@ from torch import Tensor
 
 from ..version import __version__
 from . import images
-from .checkpoint import local_file, read_dataset_meta, read_state_dict
+from .checkpoint import (
+    local_file,
+    read_dataset_meta,
+    read_state_dict,
+    sha256_of,
+)
 from .key_names import find_prefix, resnet_state_dict
 from .warm_start import METHODS, BlockReport, blocks_of, build_pair, convert
 
@@ -139,10 +142,6 @@ def check_whole(state_dict: Mapping[str, Tensor], out: str) -> None:
     if out.endswith('.safetensors'):
         raise ValueError(f'out={out!r} is not valid with whole=True: '
                          'load_from does not read .safetensors, name a .pth')
-
-
-def sha256_of(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:

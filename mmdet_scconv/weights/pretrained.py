@@ -33,11 +33,17 @@ def pretrained_cfgs(module: BaseModule) -> Iterator[dict]:
             yield cfg
 
 
-def prepare_pretrained(module: BaseModule) -> None:
+def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
     """Check that the ``Pretrained`` checkpoints of a module can be had.
 
     ``torchvision://`` names become URLs, without torchvision too, and URLs
     are downloaded to torch's cache.
+
+    Args:
+        module (BaseModule): Its ``init_cfg`` is changed.
+        local (bool): Whether URLs become the names of the files, for modules
+            that MMEngine loads: it looks for the last part of a URL alone,
+            which others may share. Defaults to False.
 
     Raises:
         FileNotFoundError: If a file does not exist, or a URL cannot be
@@ -50,12 +56,14 @@ def prepare_pretrained(module: BaseModule) -> None:
         if not is_known(cfg['checkpoint']):
             continue  # MMEngine's own loader may know it
         try:
-            local_file(cfg['checkpoint'])
+            path = local_file(cfg['checkpoint'])
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'The pretrained weights of {type(module).__name__}: {error}\n'
                 'Name a file that you have, e.g. --cfg-options '
                 'model.backbone.init_cfg.checkpoint=FILE') from error
+        if local:
+            cfg['checkpoint'] = path
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:

@@ -279,7 +279,8 @@ def test_a_zero_may_be_on_either_side():
     torch.manual_seed(0)
     images = torch.randn(2, 4, 5, 5)
     images[0, 2:] = 0
-    assert Gates(nn.Sequential(SRU(4, gn_groups=2))).clear(images) == [True] * 2
+    gates = Gates(nn.Sequential(SRU(4, gn_groups=2)))
+    assert gates.clear(images) == [True, True]
 
 
 class Undecided(nn.Module):

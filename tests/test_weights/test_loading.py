@@ -1,10 +1,16 @@
 """Files, prefixes and shapes that a user may meet, and what is said."""
 import contextlib
 import copy
+import hashlib
+import http.server
 import logging
 import os
 import pickle
+import shutil
 import sys
+import threading
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -190,6 +196,73 @@ def test_damaged_download_says_where_it_is_from(tmp_path, monkeypatch):
     (cache / 'r.pth').write_bytes(b'PK')
     with pytest.raises(ValueError, match='http://127.0.0.1:9/r.pth: delete'):
         read_state_dict('http://127.0.0.1:9/r.pth')
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A folder that is served, and its address; an empty cache."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    folder = tmp_path / 'www'
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), partial(Files, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
+
+
+def put(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(weight=torch.tensor(value)), path)
+
+
+def test_two_addresses_with_one_name(web):
+    folder, address = web
+    for value, name in enumerate(('a/model.pth', 'b/model.pth')):
+        put(folder / name, value)
+    for _ in range(2):  # downloaded, from the cache
+        assert [read_state_dict(f'{address}/{name}/model.pth')['weight'].item()
+                for name in 'ab'] == [0, 1]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_file_of_another_address_is_not_taken(web, tmp_path):
+    folder, address = web
+    put(folder / 'a/model.pth', 1)
+    put(tmp_path / 'cache/hub/checkpoints/model.pth', 0)  # torch's name for it
+    assert read_state_dict(f'{address}/a/model.pth')['weight'] == 1
+
+
+def test_a_file_that_was_put_there(tmp_path, monkeypatch, log):
+    """On a machine without network, as the message asks for."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    url = 'http://127.0.0.1:9/a/model.pth'
+    with pytest.raises(FileNotFoundError) as error:
+        read_state_dict(url)
+    path = str(error.value).split('as\n  ')[1]
+    put(Path(path), 1)
+    assert read_state_dict(url)['weight'] == 1
+    assert f'{path} is used' in warnings_in(log)
+
+
+def test_a_file_that_its_name_tells(tmp_path, monkeypatch, log):
+    """With the start of its sum: torch's own download, of whatever address.
+    """
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    put(tmp_path / 'x.pth', 1)
+    digest = hashlib.sha256((tmp_path / 'x.pth').read_bytes()).hexdigest()
+    name = f'model-{digest[:8]}.pth'
+    put(tmp_path / 'hub/checkpoints' / name, 1)
+    (tmp_path / 'x.pth').rename(tmp_path / 'hub/checkpoints' / name)
+    assert read_state_dict(f'http://127.0.0.1:9/{name}')['weight'] == 1
+    assert not warnings_in(log)
 
 
 def test_scheme_that_is_not_known():
