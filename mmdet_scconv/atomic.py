@@ -29,12 +29,14 @@ def write_atomically(path: str, data: bytes) -> None:
         with suppress(OSError):
             os.remove(part)
         raise
-    # the new name itself, too
-    folder = os.open(osp.dirname(path) or os.curdir, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    # the new name itself, too, where that can be asked for: some network
+    # shares let no folder be opened, or synchronised
+    with suppress(OSError):
+        folder = os.open(osp.dirname(path) or os.curdir, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @register_backend('atomic')

@@ -3,6 +3,7 @@ import argparse
 import copy
 import os
 import os.path as osp
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,14 +16,16 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils import scandir
+from torch import nn
 
 from .datasets.checked import DataError
 from .datasets.missing import missing_files, what_to_do
 from .hosts import die_with_parent
 from .stack import check_cuda_operators
-from .weights.checkpoint import is_known, local_file
+from .weights.checkpoint import is_known, is_url, local_file
 from .weights.resume import check_resumable, find_resumable
 from .weights.safe_load import CheckpointError, load_as_data, refuse_code
+from .weights.whole import load_whole
 
 # What a training should not be without, by name in default_hooks.
 TRAINING_HOOKS = dict(
@@ -201,7 +204,7 @@ def protect_training(cfg: Config) -> None:
         ]
 
 
-def check_checkpoint(path: str) -> None:
+def check_checkpoint(path: str) -> dict | None:
     """Check that a checkpoint can be loaded and holds nothing but data.
     Storage that MMEngine alone can read is left to ``refuse_code``.
 
@@ -209,15 +212,38 @@ def check_checkpoint(path: str) -> None:
         path (str): A file, a web address, or a name as
             ``torchvision://resnet50``.
 
+    Returns:
+        dict | None: The checkpoint, None if MMEngine alone can read it.
+
     Raises:
         SystemExit: If not; says why.
     """
     if not is_known(path):
-        return
+        return None
     try:
-        load_as_data(local_file(path))
+        return load_as_data(local_file(path))
     except (CheckpointError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
+
+
+def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
+    """Load a checkpoint's weights, and print what was loaded.
+
+    Args:
+        model (nn.Module): Of the config.
+        checkpoint (dict): Of :func:`check_checkpoint`.
+        path (str): Its name.
+
+    Raises:
+        SystemExit: If it is not of the model; says which part does not fit.
+    """
+    loaded = load_whole(model, checkpoint.get('state_dict', checkpoint), path)
+    try:
+        loaded.check()
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    if is_main_process():
+        print(loaded, flush=True)
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
@@ -342,7 +368,13 @@ def build_runner(cfg: Config) -> Runner:
             raise SystemExit(
                 f'--launcher {cfg.launcher} needs a GPU for each process; on '
                 'CPUs: tools/dist_train.sh or dist_test.sh')
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = (RUNNERS.build(cfg)
+              if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    load_from = getattr(runner, '_load_from', None)
+    if load_from and is_url(load_from):
+        # MMEngine would take any file that has the last part of it as name
+        runner._load_from = local_file(load_from)
+    return runner
 
 
 def check_same_start(cfg: Config) -> None:
@@ -389,6 +421,22 @@ def tta_settings(test_pipeline: list) -> dict:
                 nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
         tta_pipeline=transforms +
         [dict(type='TestTimeAug', transforms=[flips, [pack]])])
+
+
+def picture_names(images: Sequence[str]) -> list[str]:
+    """A file name for the picture of each image: its own, and where several
+    images have the same, with the folders in which they differ before it."""
+    images = [osp.abspath(path) for path in images]
+    same = defaultdict(set)
+    for path in images:
+        same[osp.basename(path).lower()].add(path)
+    names = []
+    for path in images:
+        others = same[osp.basename(path).lower()]
+        names.append(
+            osp.basename(path) if len(others) == 1 else osp.relpath(
+                path, osp.commonpath([osp.dirname(p) for p in others])))
+    return names
 
 
 def find_images(inputs: Sequence[str]) -> list[str]:

@@ -186,12 +186,15 @@ def data_home(tmp_path_factory):
 def torch_home(tmp_path_factory):
     """A torch cache that holds the ImageNet checkpoints by name (random
     weights), as on a machine without network."""
+    from mmdet_scconv.weights.checkpoint import cached_file
     home = tmp_path_factory.mktemp('torch_home')
     checkpoints = home / 'hub' / 'checkpoints'
     checkpoints.mkdir(parents=True)
     for depth, name in ((50, 'resnet50-0676ba61.pth'),
                         (101, 'resnet101-63fe2227.pth')):
         torch.save(ResNet(depth).state_dict(), checkpoints / name)
+        downloaded = cached_file(f'https://download.pytorch.org/models/{name}')
+        (checkpoints / Path(downloaded).name).hardlink_to(checkpoints / name)
     return home
 
 

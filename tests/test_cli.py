@@ -1,4 +1,5 @@
 import argparse
+import os.path as osp
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from mmdet_scconv.cli import (
     check_data,
     leaving_process_group,
     load_config,
+    picture_names,
     protect_training,
     read_config_file,
     set_resume,
@@ -99,6 +101,15 @@ def test_resume_from_a_file_that_is_none(tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
     with pytest.raises(SystemExit, match='weights.pth cannot be resumed'):
         set_resume(Config(), str(tmp_path / 'weights.pth'))
+
+
+def test_each_image_has_a_picture():
+    assert picture_names(['a/x.jpg', 'y.jpg', 'b/x.jpg', 'b/c/X.jpg']) == [
+        osp.join('a', 'x.jpg'), 'y.jpg', osp.join('b', 'x.jpg'),
+        osp.join('b', 'c', 'X.jpg')
+    ]
+    assert picture_names(['a/x.jpg', 'a/y.jpg']) == ['x.jpg', 'y.jpg']
+    assert picture_names(['a/x.jpg', './a/x.jpg']) == ['x.jpg', 'x.jpg']
 
 
 def test_a_damaged_checkpoint_ends_a_tool(tmp_path):

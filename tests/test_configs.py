@@ -1,10 +1,13 @@
 """Every config runs, outside the repository: a few in a fresh process, the
 others in this one, where what a fresh one would import is checked."""
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import mmdet
 import pytest
 import torch
 from conftest import REPO, load_script
@@ -74,18 +77,68 @@ def test_config_imports_the_package(config):
         imports=['mmdet_scconv'], allow_failed_imports=False)
 
 
+def snippet_of_readme():
+    """The config that the README shows for swapping a backbone."""
+    text = (REPO / 'README.md').read_text()
+    section = text.split('## Swap the backbone of your config')[1]
+    return section.split('```python\n')[1].split('```')[0]
+
+
+STOCK = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
+
 @pytest.mark.parametrize('config', [
-    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    STOCK,
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 ])
 def test_stock_config_with_the_backbone_swapped(config, folder):
-    """The README's way: nothing but these three lines."""
+    """The README's way, as it stands there."""
     path = folder / 'my_config.py'
-    path.write_text(f'_base_ = {config!r}\n'
-                    "custom_imports = dict(imports=['mmdet_scconv'], "
-                    'allow_failed_imports=False)\n'
-                    "model = dict(backbone=dict(type='SCConvResNet'))\n")
+    path.write_text(snippet_of_readme().replace(STOCK, config))
+    assert config in path.read_text()
     assert 'coco/bbox_mAP' in run_config(path, fresh=True)
+
+
+# of a training by MMDetection's own tools/train.py
+QUICK = """
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1)
+val_cfg = val_dataloader = val_evaluator = None
+train_dataloader = dict(num_workers=0, persistent_workers=False)
+default_hooks = dict(checkpoint=dict(by_epoch=False))
+log_processor = dict(by_epoch=False)
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scale = (96, 64)
+train_dataloader.update(dataset=dict(pipeline=train_pipeline))
+"""
+
+
+@pytest.mark.parametrize(
+    'loaded', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_freezing_without_weights_in_mmdetections_train(
+        loaded, data_home, torch_home, tmp_path):
+    """The stock base freezes stage 1 and all BatchNorms: an error, unless a
+    checkpoint with SCConv weights is loaded."""
+    (tmp_path / 'data').symlink_to(data_home / 'data')
+    text = snippet_of_readme().replace(
+        ', frozen_stages=-1, norm_eval=False', '') + QUICK
+    if loaded:
+        backbone = MODELS.build(dict(type='SCConvResNet', depth=50))
+        torch.save({f'backbone.{key}': value
+                    for key, value in backbone.state_dict().items()},
+                   tmp_path / 'mine.pth')
+        text += "load_from = 'mine.pth'\n"
+    (tmp_path / 'my_config.py').write_text(text)
+    done = subprocess.run([
+        sys.executable,
+        Path(mmdet.__file__).parent / '.mim/tools/train.py', 'my_config.py'
+    ], cwd=tmp_path, env=dict(os.environ, TORCH_HOME=str(torch_home)),
+                          capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert 'SCConvResNet' in output
+    assert ('FROZEN WITHOUT WEIGHTS' in output) == (not loaded)
+    assert ('NORM_EVAL WITHOUT STATISTICS' in output) == (not loaded)
+    assert (done.returncode == 0) == loaded, output[-4000:]
+    assert (tmp_path / 'work_dirs/my_config/iter_1.pth').exists() == loaded
 
 
 def test_conv_module_in_a_fresh_process(tmp_path):
@@ -102,7 +155,7 @@ def test_conv_module_in_a_fresh_process(tmp_path):
 
 
 @pytest.mark.parametrize('table', ['voc', 'coco'])
-def test_rows_of_a_table_differ_in_the_backbone_alone(table):
+def test_rows_of_a_table_share_all_but_the_backbone(table):
     rows = TABLES[table].rows
     configs = [load(TABLES[table].config.format(slug=r.slug)) for r in rows]
     for row, cfg in zip(rows, configs):

@@ -93,6 +93,14 @@ def test_test(tool, checkpoint):
     assert len(shown) == 2
 
 
+def test_checkpoint_of_another_config(tool, checkpoint):
+    code, output = tool('test.py', CONFIG, checkpoint, *SMALL,
+                        'model.roi_head.bbox_head.num_classes=2', check=False)
+    assert code == 1
+    last = output.strip().splitlines()[-1]
+    assert 'is not of this config: roi_head.bbox_head.fc_cls' in last
+
+
 def test_deployed_gives_the_same(tool, checkpoint):
     results = []
     for name, option in (('plain.pkl', []), ('deployed.pkl', ['--deploy'])):
@@ -246,18 +254,27 @@ def test_benchmark(tool):
 def test_image_demo(tool, checkpoint, options):
     images = tool.folder / 'images'
     shutil.copytree(tool.folder / 'data/digits/JPEGImages', images)
+    name = sorted(images.glob('*.jpg'))[0].name
+    (tool.folder / 'more').mkdir()
+    shutil.copy(images / name, tool.folder / 'more')
     (images / 'damaged.jpg').write_bytes(b'not an image')
     (images / 'empty.jpg').write_bytes(b'')
     (images / 'notes.txt').write_text('not an image either')
-    code, output = tool('image_demo.py', images, CONFIG, checkpoint,
+    code, output = tool('image_demo.py', images, f'more/{name}', CONFIG,
+                        checkpoint,
                         '--out-dir', 'out', '--score-thr', '0.01', *options,
                         check=False, fresh=not options)
     # the damaged ones are named, the others are done
     unread = output.split('Not read:')[1]
     assert code == 1 and 'damaged.jpg' in unread and 'empty.jpg' in unread
+    assert 'roi_head 8 of 8' in output
     results = json.loads((tool.folder / 'out/predictions.json').read_text())
-    assert len(results) == 10
-    assert len(list((tool.folder / 'out/vis').glob('*.jpg'))) == 10
+    assert len(results) == 11
+    pictures = {result['picture'] for result in results}
+    assert pictures == {str(path.relative_to(tool.folder)) for path in
+                        (tool.folder / 'out').rglob('*.jpg')}
+    assert {f'out/vis/images/{name}', f'out/vis/more/{name}'} <= pictures
+    assert len(pictures) == 11
     for result in results:
         for found in result['predictions']:
             assert set(found) == {'label', 'class_name', 'score', 'bbox'}

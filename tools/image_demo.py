@@ -5,13 +5,19 @@ import json
 import os
 import os.path as osp
 import sys
+from tempfile import TemporaryDirectory
 
 import cv2
 from mmdet.apis import DetInferencer
 from rich.progress import track
 
 from mmdet_scconv.backbones.deploy import deploy_backbone
-from mmdet_scconv.cli import check_checkpoint, find_images
+from mmdet_scconv.cli import (
+    check_checkpoint,
+    find_images,
+    load_weights,
+    picture_names,
+)
 from mmdet_scconv.weights.safe_load import refuse_code
 
 
@@ -53,25 +59,34 @@ def main():
         if not osp.isfile(path):
             raise SystemExit(f'image_demo: no such file: {path}')
     refuse_code()
-    check_checkpoint(args.checkpoint)
+    checkpoint = check_checkpoint(args.checkpoint)
     inferencer = DetInferencer(
         args.config, args.checkpoint, args.device, show_progress=False)
+    load_weights(inferencer.model, checkpoint, args.checkpoint)
     if args.deploy:
         deploy_backbone(inferencer.model)
     classes = inferencer.model.dataset_meta['classes']
-    os.makedirs(args.out_dir, exist_ok=True)
+    pictures = osp.join(args.out_dir, 'vis')
+    os.makedirs(pictures, exist_ok=True)
     results, unreadable = [], []
-    for image in track(images, description='images'):
+    for image, name in zip(
+            track(images, description='images'), picture_names(images)):
+        picture = osp.join(pictures, name)
         try:  # MMDetection asserts that an image could be decoded
-            found, = inferencer(
-                image, out_dir=args.out_dir,
-                pred_score_thr=args.score_thr)['predictions']
+            with TemporaryDirectory(dir=args.out_dir) as folder:
+                found, = inferencer(
+                    image, out_dir=folder,
+                    pred_score_thr=args.score_thr)['predictions']
+                os.makedirs(osp.dirname(picture), exist_ok=True)
+                os.replace(
+                    osp.join(folder, 'vis', osp.basename(image)), picture)
         except (OSError, AssertionError, ValueError, cv2.error) as error:
             unreadable.append(f'{image}: {error}')
             continue
         results.append(
             dict(
                 image=image,
+                picture=picture,
                 predictions=[
                     dict(
                         label=label,
@@ -87,7 +102,7 @@ def main():
     boxes = sum(len(r['predictions']) for r in results)
     print(f'{boxes} boxes in {len(results)} images: {predictions} '
           f'(bbox: x1, y1, x2, y2 in pixels), pictures in '
-          f'{osp.join(args.out_dir, "vis")}')
+          f'{pictures}')
     if unreadable:
         print('Not read:', *unreadable, sep='\n  ', file=sys.stderr)
         raise SystemExit(1)

@@ -16,6 +16,7 @@ from mmdet_scconv.cli import (
     leaving_process_group,
     load_config,
     load_data,
+    load_weights,
     tta_settings,
 )
 from mmdet_scconv.hosts import watched_hosts
@@ -57,7 +58,7 @@ def main():
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
     check_data(cfg, 'test')
-    check_checkpoint(args.checkpoint)
+    checkpoint = check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
@@ -73,6 +74,8 @@ def main():
         cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                             dict(type='DeployHook')]
     runner = build_runner(cfg)
+    if checkpoint is not None:
+        load_weights(runner.model, checkpoint, args.checkpoint)
     with watched_hosts(args.host_timeout), data_errors_in_one_line():
         load_data(runner, 'test_loop')
         if args.out is not None:

@@ -16,6 +16,7 @@ from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
 from ..weights import read_state_dict
+from ..weights.whole import load_whole
 from .complexity import without_checkpoint
 
 
@@ -51,13 +52,10 @@ def load_model(cfg: Config,
     """
     model = revert_sync_batchnorm(MODELS.build(without_checkpoint(cfg.model)))
     if checkpoint is not None:
-        missing = model.load_state_dict(
-            read_state_dict(checkpoint), strict=False).missing_keys
-        if missing:
+        loaded = load_whole(model, read_state_dict(checkpoint), checkpoint)
+        if loaded.missing:
             raise ValueError(
-                f'checkpoint={checkpoint!r} is of another model: '
-                f'{len(missing)} of {len(model.state_dict())} parameters are '
-                f'not in it, e.g. {missing[0]!r}')
+                f'checkpoint={checkpoint!r} is of another model: {loaded}')
     model.to(device)
     model.eval()
     return model

@@ -2,8 +2,9 @@
 import inspect
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmcv.cnn.utils import fuse_conv_bn
@@ -45,7 +46,10 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     options = {}
     conv_type = cfg['type']
     if not inspect.isclass(conv_type):
-        conv_type = ROOT_MODELS.get(conv_type)
+        # where build_conv_layer looks, the registry of the current scope
+        # included
+        with ROOT_MODELS.switch_scope_and_registry(None) as registry:
+            conv_type = registry.get(conv_type)
     if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
         options['norm_layer'] = partial(inner_norm, norm_cfg)
     return build_conv_layer(
@@ -157,6 +161,10 @@ class SwapResNet(ResNet):
             built from ``norm_cfg``.
         stages_with_swap (Sequence[bool]): Stages whose blocks are swapped, at
             least ``num_stages`` values. Defaults to all.
+        freeze_without_weights (bool): Whether a training may freeze stages,
+            or keep BatchNorms at statistics (``norm_eval``), that no
+            checkpoint has filled. Defaults to False: it is an error, see
+            :meth:`train`.
         **kwargs: Arguments of ``mmdet.ResNet``, with their meaning there.
 
     Shape: (N, 3, H, W) -> tuple of the stages in ``out_indices``, (N, C_i,
@@ -178,9 +186,13 @@ class SwapResNet(ResNet):
                  depth: int,
                  conv2_cfg: dict | None = None,
                  stages_with_swap: Sequence[bool] = (True, True, True, True),
+                 freeze_without_weights: bool = False,
                  **kwargs) -> None:
         check_arguments(type(self), kwargs)
         super().__init__(depth=depth, **kwargs)
+        self.freeze_without_weights = freeze_without_weights
+        # tensors that a checkpoint gave, from wherever it was loaded
+        self._filled: set[str] = set()
         self.conv2_cfg = self._named_conv2_cfg(conv2_cfg)
         if len(stages_with_swap) < self.num_stages:
             raise ValueError(
@@ -230,9 +242,40 @@ class SwapResNet(ResNet):
         return conv2_cfg
 
     def train(self, mode: bool = True) -> 'SwapResNet':
-        """As ResNet's (``norm_eval``, frozen stages); returns the module."""
+        """As ResNet's (``norm_eval``, frozen stages); returns the module.
+
+        All training loops call it after the weights were initialised, and a
+        checkpoint of ``load_from`` or a resumed one was loaded. So it is here
+        that a training ends which would freeze what nothing has filled.
+
+        Raises:
+            ValueError: If the weights were initialised, and there are frozen
+                parameters or BatchNorms with ``norm_eval`` that no checkpoint
+                has filled. ``freeze_without_weights=True`` allows it.
+        """
+        if (mode and not self.freeze_without_weights
+                and (self.is_init or self._filled)):
+            unfilled = self._frozen_without_weights()
+            if unfilled:
+                raise ValueError(
+                    f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
+                    'model.backbone, or load weights for them: convert the '
+                    "dense ResNet's with tools/model_converters/"
+                    'resnet_to_scconv.py (freeze_without_weights=True trains '
+                    'all the same)')
         super().train(mode)
         return self
+
+    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args,
+                              **kwargs) -> None:
+        """Part of every way to load a state dict, torch's and MMEngine's, of
+        the backbone or of what it is in: note what it fills."""
+        self._filled.update(
+            name for name, value in chain(self.named_parameters(),
+                                          self.named_buffers())
+            if getattr(state_dict.get(prefix + name), 'shape', None)
+            == value.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def switch_to_deploy(self) -> 'SwapResNet':
         """Fold the BatchNorms into the convolutions, in place.
@@ -263,8 +306,9 @@ class SwapResNet(ResNet):
 
         ``Pretrained`` is this package's (see
         :class:`mmdet_scconv.weights.Pretrained`); its report is logged and
-        kept as ``load_report``. Warns where layers that are frozen, or whose
-        BatchNorms are, got no weights.
+        kept as ``load_report``. What is frozen without weights is an error
+        when the training starts (:meth:`train`), as ``load_from`` and a
+        resumed checkpoint come later; where that is allowed, a warning here.
 
         Raises:
             FileNotFoundError: If a pretrained checkpoint cannot be had; says
@@ -277,15 +321,18 @@ class SwapResNet(ResNet):
             # a scope that is there was inherited from an mmdet:: base
             cfg.update(type='Pretrained', _scope_='mmdet_scconv')
         super().init_weights()
-        if first_time:
-            loaded = set(self.load_report.matched if self.load_report else ())
-            for warning in (self._frozen_noise(loaded),
-                            self._norms_without_statistics(loaded)):
-                if warning:
-                    print_log(warning, logger='current', level=logging.WARNING)
+        if first_time and self.freeze_without_weights:
+            unfilled = self._frozen_without_weights()
+            if unfilled:
+                print_log(unfilled, logger='current', level=logging.WARNING)
 
-    def _frozen_noise(self, loaded: set[str]) -> str | None:
-        """A warning if stages are frozen that no checkpoint has filled."""
+    def _frozen_without_weights(self) -> str:
+        """What is frozen and was filled by no checkpoint; '' if nothing."""
+        return '. '.join(
+            filter(None,
+                   (self._frozen_noise(), self._norms_without_statistics())))
+
+    def _frozen_noise(self) -> str | None:
         if self.frozen_stages < 0:
             return None
         stem = ('stem', ) if self.deep_stem else ('conv1', self.norm1_name)
@@ -299,28 +346,24 @@ class SwapResNet(ResNet):
                 for child in children
                 for name, _ in getattr(self, child).named_parameters()
             }
-            if names - loaded:
-                stages.append(f'{stage} ({len(names - loaded)} of '
+            if names - self._filled:
+                stages.append(f'{stage} ({len(names - self._filled)} of '
                               f'{len(names)} parameters)')
         if not stages:
             return None
         return (f'FROZEN WITHOUT WEIGHTS: frozen_stages={self.frozen_stages} '
                 f'of {type(self).__name__} freezes {", ".join(stages)} that '
-                'no checkpoint has filled: they stay as initialised. Set '
-                'frozen_stages=-1, or load weights for them (load_from and '
-                'resume come later and may still do so)')
+                'no checkpoint has filled: they stay as initialised')
 
-    def _norms_without_statistics(self, loaded: set[str]) -> str | None:
-        """A warning if BatchNorms will never see statistics."""
+    def _norms_without_statistics(self) -> str | None:
         if not self.norm_eval:
             return None
         count = sum(
             isinstance(module, _BatchNorm)
-            and f'{name}.running_mean' not in loaded
+            and f'{name}.running_mean' not in self._filled
             for name, module in self.named_modules())
         if not count:
             return None
         return (f'NORM_EVAL WITHOUT STATISTICS: norm_eval=True of '
                 f'{type(self).__name__} keeps {count} BatchNorms at mean 0 '
-                'and variance 1, as no checkpoint has filled them. Set '
-                'norm_eval=False, or load weights for them')
+                'and variance 1, as no checkpoint has filled them')

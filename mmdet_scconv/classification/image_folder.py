@@ -14,7 +14,8 @@ class ImageFolder(BaseDataset):
     """Images in ``data_root/data_prefix['img']/CLASS/``, also below.
 
     Labels count the class folders in sorted order, or follow ``classes`` in
-    ``metainfo``.
+    ``metainfo``. Hidden files and folders (``._x.jpg``,
+    ``.ipynb_checkpoints``) are left out.
 
     Args:
         num_classes (int): How many class folders there must be: labels would
@@ -44,7 +45,8 @@ class ImageFolder(BaseDataset):
             raise FileNotFoundError(
                 f'{root}: no such folder; images are expected in '
                 f'{osp.join(root, "CLASS", "NAME.jpg")}')
-        folders = sorted(e.name for e in os.scandir(root) if e.is_dir())
+        folders = sorted(e.name for e in os.scandir(root)
+                         if e.is_dir() and not e.name.startswith('.'))
         classes = self._metainfo.setdefault('classes', tuple(folders))
         if set(classes) != set(folders):
             raise ValueError(
@@ -60,6 +62,7 @@ class ImageFolder(BaseDataset):
                 osp.join(folder, file)
                 for folder, _, files in os.walk(osp.join(root, name))
                 for file in files if file.lower().endswith(EXTENSIONS)
+                and not file.startswith('.')
             ]
             if not paths:
                 raise ValueError(f'{osp.join(root, name)}: no images '

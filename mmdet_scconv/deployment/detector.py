@@ -20,7 +20,7 @@ from mmdet.models.task_modules.prior_generators import AnchorGenerator
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from .export import Difference
+from .judge import Difference
 from .operators import padded_nms, roi_align
 
 NOTHING = -1.  # score of what is no box
@@ -265,6 +265,19 @@ class DetectorGraph(nn.Module):
 def size_divisor_of(model: nn.Module) -> int:
     """What a model's preprocessor pads height and width to a multiple of."""
     return getattr(model.data_preprocessor, 'pad_size_divisor', 1)
+
+
+class PaddedBackbone(nn.Module):
+    """A detector's backbone, with images as :class:`Predictions` gets them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.divisor = size_divisor_of(model)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.backbone(pad_images(images, self.divisor))
 
 
 class Predictions(nn.Module):

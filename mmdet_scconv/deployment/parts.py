@@ -10,8 +10,13 @@ from torch import nn
 from ..backbones.deploy import deploy_backbone
 from ..classification import ImageClassifier
 from ..layers.common import check
-from .detector import DetectorGraph, Predictions, detection_differences
-from .export import CHECKED, DETECTOR_CHECKED, Part, differences
+from .detector import (
+    DetectorGraph,
+    PaddedBackbone,
+    Predictions,
+    detection_differences,
+)
+from .judge import CHECKED, DETECTOR_CHECKED, Part, differences
 
 PARTS = ('backbone', 'detector', 'classifier')
 
@@ -76,10 +81,11 @@ def part_of(model: nn.Module, name: str,
         ValueError: If there is no such part.
     """
     check(name in PARTS, 'part', name, f'one of {PARTS}')
-    compare = differences
+    compare, gated = differences, None
     if name == 'detector':
         module, outputs = DetectorGraph(model), ('boxes', 'scores', 'labels')
         reference = Predictions(copy.deepcopy(model))
+        gated = PaddedBackbone(reference.model)
         compare = partial(
             detection_differences,
             score_threshold=model.roi_head.test_cfg.score_thr)
@@ -100,7 +106,7 @@ def part_of(model: nn.Module, name: str,
             part=name,
             backbone=type(model.backbone).__name__ +
             (', deployed' if deployed else '')), compare,
-        DETECTOR_CHECKED if name == 'detector' else CHECKED)
+        DETECTOR_CHECKED if name == 'detector' else CHECKED, gated)
 
 
 class Classifier(nn.Module):

@@ -4,6 +4,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
 
+from ..backbones import SwapResNet
 from ..weights import prepare_pretrained
 
 
@@ -19,5 +20,6 @@ class CheckPretrainedHook(Hook):
         if not isinstance(runner._train_loop, BaseLoop):
             return
         for module in runner.model.modules():
-            if isinstance(module, BaseModule):
-                prepare_pretrained(module)
+            if (isinstance(module, BaseModule)
+                    and not isinstance(module, SwapResNet)):
+                prepare_pretrained(module, local=True)

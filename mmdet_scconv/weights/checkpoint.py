@@ -1,14 +1,18 @@
 """Reads the tensors of a checkpoint file, and runs nothing that is in it."""
+import hashlib
 import importlib.util
+import logging
 import os
 import os.path as osp
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlparse
 
 import mmengine
 import torch
 from mmengine.dist import barrier, get_rank
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
     get_external_models,
@@ -20,6 +24,9 @@ from torch import Tensor
 # Keys under which training code keeps the weights among other things.
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'model_state',
             'module', 'net')
+
+# What thop leaves in each module that it has counted.
+COUNTS = ('total_ops', 'total_params')
 
 # What MMEngine's and torchvision's training checkpoints hold beside weights
 # (curves, random states, options). It is read as nothing: MMEngine's own
@@ -96,33 +103,66 @@ def is_known(checkpoint: str) -> bool:
 
 
 def cached_file(url: str) -> str:
-    """Where torch keeps, and looks for, the download of ``url``."""
+    """Where the download of ``url`` is kept: in torch's cache, under a name
+    that no other address has, in pooch's way."""
+    digest = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
+    folder, name = osp.split(named_file(url))
+    return osp.join(folder, f'{digest}-{name}')
+
+
+def named_file(url: str) -> str:
+    """Where torch itself keeps it, and users may put it: under the last part
+    of the address, which others may share."""
     return osp.join(torch.hub.get_dir(), 'checkpoints',
                     osp.basename(urlparse(url).path))
+
+
+def sha256_of(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def is_named_by_its_sum(path: str) -> bool:
+    """Whether a file's name holds the start of its SHA-256, as those of
+    torchvision and OpenMMLab do (``resnet50-0676ba61.pth``): then it is what
+    the name says, wherever it is from."""
+    start = re.search(r'-([0-9a-f]{8,64})\.[a-z]+$', path)
+    if not start:
+        return False
+    return sha256_of(path).startswith(start[1])
 
 
 def download(url: str) -> str:
     """Download ``url`` to torch's cache, unless it is there.
 
-    In a distributed run the first process downloads for those that share its
-    cache.
+    A file that has the last part of the address as its name is taken if its
+    sum says that it is the one, or if nothing can be downloaded; the log then
+    says so. In a distributed run the first process downloads for those that
+    share its cache.
 
     Raises:
         FileNotFoundError: If it cannot be had; says which file to put where.
     """
-    path = cached_file(url)
+    path, named = cached_file(url), named_file(url)
     if get_rank() != 0:
         barrier()
     if not osp.exists(path):
-        os.makedirs(osp.dirname(path), exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(
-                url, path, progress=os.isatty(0))
-        except OSError as error:
-            raise FileNotFoundError(
-                f'cannot be downloaded ({error}).\nOn a machine without '
-                f'network: download\n  {url}\nelsewhere and put it here as\n'
-                f'  {path}') from error
+        if osp.exists(named) and is_named_by_its_sum(named):
+            path = named
+        else:
+            os.makedirs(osp.dirname(path), exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(
+                    url, path, progress=os.isatty(0))
+            except OSError as error:
+                if not osp.exists(named):
+                    raise FileNotFoundError(
+                        f'cannot be downloaded ({error}).\nOn a machine '
+                        f'without network: download\n  {url}\nelsewhere and '
+                        f'put it here as\n  {named}') from error
+                print_log(
+                    f'{url} cannot be downloaded ({error}): {named} is used, '
+                    'which has its name', 'current', logging.WARNING)
+                path = named
     if get_rank() == 0:
         barrier()
     return path
@@ -216,7 +256,40 @@ def unwrap(content: object, path: str) -> dict[str, Tensor]:
                 f'{path} is not a checkpoint: in {where} {key!r} is a '
                 f'{type(value).__name__}. A dict of tensors by name is '
                 f'needed, or one under {", ".join(map(repr, WRAPPERS))}')
-    return dict(content)
+    return {key: value for key, value in content.items()
+            if key.rsplit('.', 1)[-1] not in COUNTS}
+
+
+def plain(value: object) -> object:
+    """What of a value is text, numbers, and lists and dicts of them."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()
+                if isinstance(key, str) and not isinstance(inner, Ignored)}
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value if isinstance(value, str | int | float) else None
+
+
+def read_dataset_meta(checkpoint: str) -> dict:
+    """What a detector's checkpoint says about its classes: the entries of
+    its ``meta`` that MMDetection's inference asks for.
+
+    Args:
+        checkpoint (str): See :func:`local_file`.
+
+    Returns:
+        dict: 'dataset_meta' (``classes``, ``palette``), or 'CLASSES' of
+        MMDetection 2; empty where it says nothing.
+
+    Raises:
+        FileNotFoundError: If it does not exist or cannot be downloaded.
+        ValueError: If it cannot be read.
+    """
+    path = local_file(checkpoint)
+    content = {} if path.endswith('.safetensors') else read_torch(path)
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    return {key: plain(value) for key, value in (meta or {}).items()
+            if key in ('dataset_meta', 'CLASSES')}
 
 
 def read_state_dict(checkpoint: str) -> dict[str, Tensor]:
@@ -225,7 +298,7 @@ def read_state_dict(checkpoint: str) -> dict[str, Tensor]:
     ``.safetensors`` files are read with Hugging Face's library, anything else
     with ``torch.load(weights_only=True)``. Where the weights lie in a
     training checkpoint (under ``state_dict``, ``model``, ...) the rest is
-    left out. Nothing in the file is run.
+    left out, and so are the counts of thop. Nothing in the file is run.
 
     Args:
         checkpoint (str): See :func:`local_file`.

@@ -1,14 +1,12 @@
 """Converts a ResNet checkpoint to an SCConv-ResNet checkpoint, files and
 progress included."""
 import datetime
-import hashlib
 import json
 import os
 import os.path as osp
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import mmdet
 import numpy as np
@@ -19,7 +17,12 @@ from torch import Tensor
 
 from ..version import __version__
 from . import images
-from .checkpoint import local_file, read_state_dict
+from .checkpoint import (
+    local_file,
+    read_dataset_meta,
+    read_state_dict,
+    sha256_of,
+)
 from .key_names import find_prefix, resnet_state_dict
 from .warm_start import METHODS, BlockReport, blocks_of, build_pair, convert
 
@@ -116,8 +119,29 @@ def load_images(options: Conversion, cfg: Config | None) -> list[Tensor]:
     return batches
 
 
-def sha256_of(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def check_whole(state_dict: Mapping[str, Tensor], out: str) -> None:
+    """Check that a converted file can be loaded as a whole detector.
+
+    Raises:
+        ValueError: If the source is no detector of MMDetection's names, or
+            ``out`` is a format that ``load_from`` does not read.
+    """
+    prefix = find_prefix(state_dict)
+    instead = ('without whole (--whole-detector) its ResNet is converted, for '
+               "init_cfg=dict(type='Pretrained') of a backbone")
+    if prefix.split('.')[-2:] != ['backbone', '']:
+        raise ValueError(
+            'whole=True keeps the neck and heads of a detector of '
+            "MMDetection, whose ResNet lies under 'backbone.'; this file has "
+            f'one under {prefix!r}, and nothing beside it would fit' +
+            (" (torchvision's detectors have other heads)"
+             if prefix.endswith('backbone.body.') else '') + f': {instead}')
+    if all(name.startswith(prefix) for name in state_dict):
+        raise ValueError('whole=True: there is nothing beside the backbone '
+                         f'in the file: {instead}')
+    if out.endswith('.safetensors'):
+        raise ValueError(f'out={out!r} is not valid with whole=True: '
+                         'load_from does not read .safetensors, name a .pth')
 
 
 def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:
@@ -163,6 +187,8 @@ def resnet_to_scconv(source: str, out: str,
     torch.manual_seed(options.seed)
     given = read_state_dict(source)
     weights = resnet_state_dict(given)
+    if options.whole:
+        check_whole(given, out)
     cfg = Config.fromfile(options.config) if options.config else None
     dense, backbone = build_pair(
         weights, {**(backbone_of(cfg) if cfg else {}), **options.backbone})
@@ -206,6 +232,7 @@ def resnet_to_scconv(source: str, out: str,
         meta['distillation'] = dict(steps=steps, lr=options.lr)
     result = backbone.state_dict()
     if options.whole:
+        meta.update(read_dataset_meta(source))
         prefix = find_prefix(given)
         result = {k: v for k, v in given.items()
                   if k[len(prefix):] not in weights} | {

@@ -44,14 +44,17 @@ def crop(image: np.ndarray, size: int,
 def from_folder(folder: str, count: int, size: int,
                 rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Images of a folder and its subfolders, in random order, their shorter
-    side scaled to ``size``.
+    side scaled to ``size``. Hidden files are left out: ``._x.jpg``, which
+    macOS writes beside x.jpg, is no image.
 
     Raises:
         FileNotFoundError: If the folder holds no images.
         ValueError: If an image cannot be read.
     """
-    paths = sorted(path for path in Path(folder).rglob('*')
-                   if path.suffix.lower() in ENDINGS)
+    paths = sorted(
+        path for path in Path(folder).rglob('*')
+        if path.suffix.lower() in ENDINGS and not any(
+            part.startswith('.') for part in path.relative_to(folder).parts))
     if not paths:
         raise FileNotFoundError(f'no images in the folder {folder!r}')
     for i in rng.permutation(len(paths))[:count]:

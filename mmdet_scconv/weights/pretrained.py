@@ -19,7 +19,7 @@ from .checkpoint import (
 )
 
 # A ResNet's classifier, which no detector has.
-CLASSIFIER = ('fc.', )
+CLASSIFIER = 'fc.'
 # BatchNorm's step counter: older checkpoints lack it, nothing here uses it.
 COUNTER = 'num_batches_tracked'
 
@@ -33,11 +33,17 @@ def pretrained_cfgs(module: BaseModule) -> Iterator[dict]:
             yield cfg
 
 
-def prepare_pretrained(module: BaseModule) -> None:
+def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
     """Check that the ``Pretrained`` checkpoints of a module can be had.
 
     ``torchvision://`` names become URLs, without torchvision too, and URLs
     are downloaded to torch's cache.
+
+    Args:
+        module (BaseModule): Its ``init_cfg`` is changed.
+        local (bool): Whether URLs become the names of the files, for modules
+            that MMEngine loads: it looks for the last part of a URL alone,
+            which others may share. Defaults to False.
 
     Raises:
         FileNotFoundError: If a file does not exist, or a URL cannot be
@@ -50,12 +56,14 @@ def prepare_pretrained(module: BaseModule) -> None:
         if not is_known(cfg['checkpoint']):
             continue  # MMEngine's own loader may know it
         try:
-            local_file(cfg['checkpoint'])
+            path = local_file(cfg['checkpoint'])
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'The pretrained weights of {type(module).__name__}: {error}\n'
                 'Name a file that you have, e.g. --cfg-options '
                 'model.backbone.init_cfg.checkpoint=FILE') from error
+        if local:
+            cfg['checkpoint'] = path
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:
@@ -69,8 +77,8 @@ def some(names: Sequence[str], limit: int = 4) -> str:
 class LoadReport:
     """What a checkpoint gave to a module. Names are the module's.
 
-    BatchNorm's step counters and the file's classifier (``fc.``) are left
-    out everywhere.
+    BatchNorm's step counters are left out everywhere, and so is the file's
+    classifier (``fc.``) where the module has none.
     """
 
     module: str
@@ -212,9 +220,12 @@ def load_pretrained(module: nn.Module,
         if prefix in found else [],
         swapped=list(getattr(module, 'swapped_convs', [])))
     matched = {}
+    classifies = any(name.startswith(CLASSIFIER) for name in own)
     for key, value in source.items():
         name = key[len(prefix):]
-        if not key.startswith(prefix) or name.startswith(CLASSIFIER):
+        if not key.startswith(prefix):
+            continue
+        if name.startswith(CLASSIFIER) and not classifies:
             continue
         if name in own and value.shape == own[name].shape:
             matched[name] = value

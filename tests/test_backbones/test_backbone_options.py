@@ -60,6 +60,7 @@ def valid_options(draw, name):
         avg_down=draw(st.booleans()),
         frozen_stages=draw(st.integers(-1, stages - 1)),
         norm_eval=draw(st.booleans()),
+        freeze_without_weights=True,
         with_cp=draw(st.booleans()),
         norm_cfg=dict(type='BN', requires_grad=draw(st.booleans())),
         stages_with_swap=draw(st.tuples(*[st.booleans()] * stages)),

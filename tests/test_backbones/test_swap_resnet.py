@@ -338,3 +338,20 @@ def test_deploy_leaves_other_norms():
     expected = backbone(x)
     for a, e in zip(backbone.switch_to_deploy()(x), expected):
         torch.testing.assert_close(a, e)
+
+
+@MODELS.register_module(name='ConvOfADetector')
+class ConvWithNorm(nn.Conv2d):
+    """Registered where a user of MMDetection registers his layers."""
+
+    def __init__(self, *args, norm_layer=nn.BatchNorm2d, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.inner = norm_layer(self.out_channels)
+
+
+def test_norm_cfg_reaches_a_convolution_of_mmdet_s_registry():
+    backbone = SwapResNet(
+        18, dict(type='ConvOfADetector'), norm_cfg=dict(type='GN',
+                                                        num_groups=8))
+    inner = backbone.layer1[0].conv2.inner
+    assert isinstance(inner, nn.GroupNorm) and inner.num_groups == 8

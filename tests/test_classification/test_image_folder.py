@@ -6,7 +6,8 @@ from mmdet_scconv.classification import ImageFolder
 @pytest.fixture
 def root(tmp_path):
     for name in ('cat/b.JPEG', 'cat/a.png', 'cat/more/c.jpg', 'cat/notes.txt',
-                 'dog/a.jpg', 'readme.txt'):
+                 'dog/a.jpg', 'readme.txt', 'cat/._a.png',
+                 '.ipynb_checkpoints/a.png'):
         path = tmp_path / 'train' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

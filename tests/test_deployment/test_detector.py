@@ -12,7 +12,8 @@ from mmdet_scconv.deployment.detector import (
     Predictions,
     detection_differences,
 )
-from mmdet_scconv.deployment.export import Part, export
+from mmdet_scconv.deployment.export import export
+from mmdet_scconv.deployment.judge import Part
 from mmdet_scconv.deployment.operators import padded_nms, roi_align
 from mmdet_scconv.deployment.parts import part_of
 

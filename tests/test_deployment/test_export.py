@@ -11,19 +11,25 @@ from torch import nn
 
 from mmdet_scconv.classification import ImageClassifier
 from mmdet_scconv.deployment.export import (
-    Difference,
-    Part,
+    JUDGED,
     WrongExport,
     check_packages,
-    compare,
-    differences,
     export,
+    judge_noise,
+    judge_picture,
     load,
     read_metadata,
     shrink,
 )
+from mmdet_scconv.deployment.judge import (
+    Difference,
+    Gates,
+    Part,
+    differences,
+)
 from mmdet_scconv.deployment.parts import part_of
 from mmdet_scconv.layers import SCConv
+from mmdet_scconv.layers.scconv import SRU
 
 DETECTOR = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 CLASSIFIER = REPO / 'configs/demo/scconv-r18_10e_digits-classification.py'
@@ -201,32 +207,139 @@ def test_differences():
                                                                ] * 2
 
 
-def test_images_are_drawn_until_each_has_agreed():
-    """A threshold that rounding crosses in one image of one draw."""
-    calls = []
+class WrongOnSome(nn.Module):
+    """Right but for a share of its inputs: those whose first pixel is low."""
 
-    def run(images):
-        calls.append(images)
-        outputs = [images.clone()]
-        if len(calls) <= 2:
-            outputs[0][len(calls) - 1] += 1
-        return outputs
+    def __init__(self, module, share):
+        super().__init__()
+        self.module = module
+        self.limit = torch.distributions.Normal(0., 1.).icdf(
+            torch.tensor(share)).item()
 
-    part = Part(nn.Identity(), lambda images: [images], ('out', ))
-    images = torch.randn(2, 3, 4, 4)
-    found = compare(part, run, images, tolerance=1e-4, rounds=1)
-    assert found.draws == 2 and found.difference.absolute == 0
-    assert torch.equal(calls[0], images)
-    assert not torch.equal(calls[1], images)
+    def forward(self, images):
+        wrong = (images[:, :1, :1, :1] < self.limit).to(images.dtype)
+        return tuple(out * (1 + 0.1 * wrong) for out in self.module(images))
 
 
-@pytest.mark.parametrize('size,expected', [
-    ((100, 160), (100, 160)),
-    ((800, 1333), (96, 160)),
-    ((1000, 100), (160, 66)),
+@pytest.mark.parametrize('share', [0.9, 0.1])
+@pytest.mark.parametrize('suffix', ['onnx', 'pt2'])
+def test_wrong_on_some_of_its_inputs(share, suffix, tmp_path):
+    """It was called right in one of twenty draws."""
+    torch.manual_seed(0)
+    module = Stem()
+    part = Part(WrongOnSome(module, share), module, ('out', ))
+    with pytest.raises(WrongExport, match='judged images .* by up to 1.0e-01'):
+        export(part, str(tmp_path / f'a.{suffix}'), [(2, 8, 9)], rounds=1)
+    assert names(tmp_path) == []
+
+
+@pytest.fixture(scope='module')
+def gated():
+    """Of many SRUs, as in a real network."""
+    part = part_of(small_model(stages=2), 'backbone')
+    return part, Gates(part.reference)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_wrong_on_some_is_seen_beside_thresholds(gated, seed):
+    part, gates = gated
+    wrong = WrongOnSome(part.module, 0.1)
+    generator = torch.Generator().manual_seed(seed)
+    tallies = judge_noise(part, gates, wrong, part.shapes, 1e-3, generator)
+    assert sum(tally.wrong for tally in tallies) == 1
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_right_ones_pass(gated, seed):
+    """Also those whose values come near thresholds: not all are judged."""
+    part, gates = gated
+    generator = torch.Generator().manual_seed(seed)
+    tallies = judge_noise(
+        part, gates, part.module, part.shapes, 1e-4, generator)
+    assert sum(tally.judged for tally in tallies) >= JUDGED
+    assert not any(tally.wrong for tally in tallies)
+
+
+def test_gates_tell_which_images_rounding_decides():
+    """The value in the middle of the second image is put on the threshold."""
+    torch.manual_seed(0)
+    sru = SRU(4, gn_groups=2)
+    images = torch.randn(3, 4, 5, 5)
+    assert Gates(nn.Sequential(sru)).clear(images) == [True] * 3
+    normed = nn.functional.group_norm(images, 2)[1, 3, 2, 2]
+    with torch.no_grad():
+        sru.gn.bias[3] = -normed
+    assert Gates(nn.Sequential(sru)).clear(images) == [True, False, True]
+    assert sru.gn.bias[3] == -normed and not sru._forward_pre_hooks
+    assert Gates(Stem()).clear(images) == [True] * 3
+
+
+def test_a_zero_may_be_on_either_side():
+    """Channels that a ReLU has emptied are on the threshold as a whole."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 4, 5, 5)
+    images[0, 2:] = 0
+    gates = Gates(nn.Sequential(SRU(4, gn_groups=2)))
+    assert gates.clear(images) == [True, True]
+
+
+class Undecided(nn.Module):
+    """Near a threshold everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.sru = SRU(16)
+        nn.init.zeros_(self.sru.gn.weight)
+
+    def forward(self, images):
+        return self.sru(images.repeat(1, 6, 1, 1)[:, :16]),
+
+
+def test_what_cannot_be_judged_is_no_file(tmp_path):
+    part = Part(Undecided(), Undecided(), ('out', ))
+    with pytest.raises(WrongExport, match='images of noise 0 could be judged'):
+        export(part, str(tmp_path / 'a.pt2'), [(2, 9, 9)], rounds=1)
+    with pytest.raises(WrongExport, match='a picture could not be judged'):
+        export(part, str(tmp_path / 'a.pt2'), [], [torch.randn(1, 3, 70, 70)],
+               rounds=1)
+    assert names(tmp_path) == []
+
+
+class Threshold(nn.Module):
+    """Another one than an SRU's, as of an NMS, put on a pixel."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, images):
+        high = (images[:, :1, :1, :1] > self.value).to(images.dtype)
+        return images + high,
+
+
+@pytest.mark.parametrize('apart,judged', [(0., False), (1e-3, True)])
+def test_other_thresholds(apart, judged):
+    """A difference that a millionth of the input makes, too, is none; it is
+    one where it takes more."""
+    picture = torch.randn(1, 3, 70, 70)
+    value = picture[0, 0, 0, 0].item()
+    reference = Threshold(value - apart)
+    part = Part(reference, reference, ('out', ))
+    found, tally = judge_picture(
+        part, Gates(reference), Threshold(value + 1e-7 + apart), picture,
+        1e-3, torch.Generator().manual_seed(0))
+    assert torch.equal(found, picture)
+    assert bool(tally.wrong) == judged
+
+
+@pytest.mark.parametrize('size,most,expected', [
+    ((100, 160), 160, (100, 160)),
+    ((800, 1333), 160, (96, 160)),
+    ((800, 1333), 80, (66, 80)),
+    ((1000, 100), 160, (160, 66)),
 ])
-def test_large_images_are_made_small(size, expected):
-    assert shrink(torch.ones(1, 3, *size)).shape == (1, 3, *expected)
+def test_large_images_are_made_small(size, most, expected):
+    assert shrink(torch.ones(1, 3, *size), most).shape == (1, 3, *expected)
 
 
 def test_missing_packages_are_named(monkeypatch):

@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there; the last good one always is."""
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mmengine.registry import STRATEGIES
 from mmengine.runner import FlexibleRunner
 from toy import Noise, Toy, toy_runner
 
+from mmdet_scconv.atomic import write_atomically
 from mmdet_scconv.weights.resume import check_resumable, find_resumable
 
 
@@ -40,6 +42,22 @@ def files(work_dir):
         for path in work_dir.iterdir()
         if path.is_file() and path.suffix != '.py'
     }
+
+
+@pytest.mark.parametrize('refused', ['open', 'fsync'])
+def test_a_folder_that_cannot_be_synchronised(refused, tmp_path, monkeypatch):
+    """As on some network shares: the file itself is on the disk."""
+    function = getattr(os, refused)
+
+    def refuse(target, *args, **kwargs):
+        folder = target if refused == 'open' else f'/proc/self/fd/{target}'
+        if os.path.isdir(folder):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return function(target, *args, **kwargs)
+
+    monkeypatch.setattr(os, refused, refuse)
+    write_atomically(str(tmp_path / 'a.pth'), b'new')
+    assert (tmp_path / 'a.pth').read_bytes() == b'new'
 
 
 def test_keeps_what_checkpoint_hook_keeps(tmp_path):

@@ -78,6 +78,55 @@ def test_whole_detector(dense, tmp_path):
     assert torch.equal(found['neck.weight'], torch.ones(2))
 
 
+@pytest.mark.parametrize('meta', [
+    dict(dataset_meta=dict(classes=('RBC', 'WBC', 'Platelets'),
+                           palette=[(220, 20, 60), (0, 0, 142), (1, 2, 3)])),
+    dict(CLASSES=('RBC', 'WBC', 'Platelets')),  # of MMDetection 2
+])
+def test_whole_detector_keeps_the_names_of_its_classes(meta, dense, tmp_path):
+    given = {'backbone.' + k: v for k, v in dense.items()}
+    given['neck.weight'] = torch.ones(2)
+    torch.save(dict(meta=dict(epoch=12, mmengine_version='0.10', **meta),
+                    state_dict=given), tmp_path / 'epoch_12.pth')
+    converted(str(tmp_path / 'epoch_12.pth'), tmp_path / 'out.pth',
+              method='copy', whole=True)
+    found = torch.load(tmp_path / 'out.pth', weights_only=True)['meta']
+    classes = found.get('CLASSES') or found['dataset_meta']['classes']
+    assert tuple(classes) == ('RBC', 'WBC', 'Platelets')
+    assert found['method'] == 'copy' and 'epoch' not in found
+
+
+@pytest.mark.parametrize('prefix,beside,out,message', [
+    ('backbone.body.', 'roi_heads.box_head.fc6.bias', 'out.pth',
+     "'backbone.body.'.*torchvision's detectors have other heads.*without"),
+    ('', 'fc.bias', 'out.pth', "under '', and nothing"),
+    ('backbone.', None, 'out.pth', 'nothing beside the backbone'),
+    ('backbone.', 'neck.bias', 'out.safetensors', 'name a .pth'),
+])
+def test_what_is_no_whole_detector(prefix, beside, out, message, dense,
+                                   tmp_path):
+    given = {prefix + k: v for k, v in dense.items()}
+    if beside:
+        given[beside] = torch.ones(2)
+    torch.save(given, tmp_path / 'given.pth')
+    with pytest.raises(ValueError, match=message):
+        converted(str(tmp_path / 'given.pth'), tmp_path / out,
+                  method='copy', whole=True)
+    assert not (tmp_path / out).exists()
+
+
+def test_counts_of_thop_are_no_weights(source, dense, tmp_path):
+    wanted = converted(source, tmp_path / 'a.pth', method='copy')
+    counted = {**dense}
+    for name in [k.rsplit('.', 1)[0] for k in dense] + ['layer1', '']:
+        for count in ('total_ops', 'total_params'):
+            counted[f'{name}.{count}'.strip('.')] = torch.zeros(1)
+    torch.save(counted, tmp_path / 'counted.pth')
+    found = converted(
+        str(tmp_path / 'counted.pth'), tmp_path / 'b.pth', method='copy')
+    assert found.keys() == wanted.keys()
+
+
 def test_provenance(source, tmp_path):
     out = tmp_path / 'out.pth'
     converted(source, out, method='distill', steps=1)
@@ -104,6 +153,10 @@ def test_images_of_a_folder(source, tmp_path):
     for i, shape in enumerate(((40, 90, 3), (100, 60, 3), (48, 48, 3))):
         cv2.imwrite(str(tmp_path / f'{i}.png'),
                     rng.integers(0, 255, shape, np.uint8))
+    # what macOS and notebooks leave beside them
+    (tmp_path / '._0.png').write_bytes(b'\0\5\x16\7Mac OS X')
+    (tmp_path / '.ipynb_checkpoints').mkdir()
+    (tmp_path / '.ipynb_checkpoints/0-checkpoint.png').touch()
     out = tmp_path / 'out.pth'
     converted(source, out, generated=False, folder=str(tmp_path))
     assert torch.load(out, weights_only=True)['meta']['images']['count'] == 3

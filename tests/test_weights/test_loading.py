@@ -1,15 +1,22 @@
 """Files, prefixes and shapes that a user may meet, and what is said."""
 import contextlib
+import copy
+import hashlib
+import http.server
 import logging
 import os
 import pickle
-import re
+import shutil
 import sys
+import threading
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.runner import load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
@@ -191,6 +198,73 @@ def test_damaged_download_says_where_it_is_from(tmp_path, monkeypatch):
         read_state_dict('http://127.0.0.1:9/r.pth')
 
 
+class Files(http.server.SimpleHTTPRequestHandler):
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A folder that is served, and its address; an empty cache."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    folder = tmp_path / 'www'
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), partial(Files, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
+
+
+def put(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(weight=torch.tensor(value)), path)
+
+
+def test_two_addresses_with_one_name(web):
+    folder, address = web
+    for value, name in enumerate(('a/model.pth', 'b/model.pth')):
+        put(folder / name, value)
+    for _ in range(2):  # downloaded, from the cache
+        assert [read_state_dict(f'{address}/{name}/model.pth')['weight'].item()
+                for name in 'ab'] == [0, 1]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_file_of_another_address_is_not_taken(web, tmp_path):
+    folder, address = web
+    put(folder / 'a/model.pth', 1)
+    put(tmp_path / 'cache/hub/checkpoints/model.pth', 0)  # torch's name for it
+    assert read_state_dict(f'{address}/a/model.pth')['weight'] == 1
+
+
+def test_a_file_that_was_put_there(tmp_path, monkeypatch, log):
+    """On a machine without network, as the message asks for."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    url = 'http://127.0.0.1:9/a/model.pth'
+    with pytest.raises(FileNotFoundError) as error:
+        read_state_dict(url)
+    path = str(error.value).split('as\n  ')[1]
+    put(Path(path), 1)
+    assert read_state_dict(url)['weight'] == 1
+    assert f'{path} is used' in warnings_in(log)
+
+
+def test_a_file_that_its_name_tells(tmp_path, monkeypatch, log):
+    """With the start of its sum: torch's own download, of whatever address.
+    """
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    put(tmp_path / 'x.pth', 1)
+    digest = hashlib.sha256((tmp_path / 'x.pth').read_bytes()).hexdigest()
+    name = f'model-{digest[:8]}.pth'
+    put(tmp_path / 'hub/checkpoints' / name, 1)
+    (tmp_path / 'x.pth').rename(tmp_path / 'hub/checkpoints' / name)
+    assert read_state_dict(f'http://127.0.0.1:9/{name}')['weight'] == 1
+    assert not warnings_in(log)
+
+
 def test_scheme_that_is_not_known():
     with pytest.raises(ValueError, match="checkpoint='s3://a.pth' is not"):
         read_state_dict('s3://a.pth')
@@ -267,6 +341,25 @@ def test_step_counters_are_not_missed(tmp_path):
     assert not load_pretrained(ResNet(**SMALL), path).missing
 
 
+class Classifying(ResNet):
+
+    def __init__(self, classes):
+        super().__init__(**SMALL)
+        self.fc = nn.Linear(128, classes)
+
+
+def test_a_classifier_is_loaded_where_there_is_one(tmp_path):
+    state = Classifying(5).state_dict()
+    path = save(state, tmp_path / 'x.pth')
+    net = Classifying(5)
+    report = load_pretrained(net, path)
+    assert not report.missing and not report.unexpected
+    assert torch.equal(net.fc.weight, state['fc.weight'])
+    assert load_pretrained(ResNet(**SMALL), path).unexpected == []
+    with pytest.raises(ValueError, match=r'fc.weight \(5, 128\) in the file'):
+        load_pretrained(Classifying(7), path)
+
+
 @pytest.fixture
 def wrong_stem(tmp_path):
     state = dense().state_dict()
@@ -329,7 +422,7 @@ def test_dense_weights_leave_the_swapped_ones(cls, dense_file, log):
 
 
 def test_own_weights_leave_nothing(scconv_file, log):
-    net = initialised(scconv_file, frozen_stages=4, norm_eval=True)
+    net = initialised(scconv_file, frozen_stages=4, norm_eval=True).train()
     assert not net.load_report.missing
     assert any('swapped convolutions: 0 of 8' in text for _, text in log)
     assert any("prefix in the file: 'backbone.'" in text for _, text in log)
@@ -372,14 +465,18 @@ def test_other_backbones_by_scope(scconv_file, dense_file):
     (dict(frozen_stages=1), r'stem \(3 of 3 .*\), layer1 \((\d+) of \1 '),
 ])
 def test_frozen_without_any_weights(options, stages, log):
-    initialised(None, **options)
-    assert re.search(f'FROZEN WITHOUT WEIGHTS: .* {stages}', warnings_in(log))
+    net = initialised(None, **options)
+    with pytest.raises(ValueError, match='FROZEN WITHOUT WEIGHTS: .* '
+                       f'{stages}.* Set frozen_stages=-1'):
+        net.train()
+    net.eval()
+    assert not warnings_in(log)  # of what load_from may still fill
 
 
-def test_frozen_noise_in_swapped_convolutions(dense_file, log):
-    initialised(dense_file, frozen_stages=2)
-    said = warnings_in(log)
-    assert 'FROZEN WITHOUT WEIGHTS' in said
+def test_frozen_noise_in_swapped_convolutions(dense_file):
+    with pytest.raises(ValueError, match='FROZEN WITHOUT WEIGHTS') as error:
+        initialised(dense_file, frozen_stages=2).train()
+    said = str(error.value)
     assert 'layer1 (' in said and 'layer2 (' in said
     assert 'stem (' not in said and 'layer3 (' not in said
 
@@ -389,11 +486,56 @@ def test_frozen_noise_in_swapped_convolutions(dense_file, log):
     dict(frozen_stages=1, stages_with_swap=(False, True, True, True)),
 ])
 def test_nothing_frozen_without_weights(options, dense_file, log):
-    initialised(dense_file, **options)
+    initialised(dense_file, **options).train()
     assert not warnings_in(log)
 
 
-def test_norm_eval_without_statistics(dense_file, log):
-    initialised(dense_file, norm_eval=True)
-    assert 'STATISTICS: norm_eval=True of SCConvResNet keeps 32 BatchNorms' \
-        in warnings_in(log)
+def test_norm_eval_without_statistics(dense_file):
+    with pytest.raises(ValueError, match='STATISTICS: norm_eval=True of '
+                       'SCConvResNet keeps 32 BatchNorms'):
+        initialised(dense_file, norm_eval=True).train()
+
+
+def test_what_is_frozen_without_weights_may_be_allowed(log):
+    initialised(None, frozen_stages=1, norm_eval=True,
+                freeze_without_weights=True).train()
+    assert 'FROZEN WITHOUT WEIGHTS' in warnings_in(log)
+    assert 'NORM_EVAL WITHOUT STATISTICS' in warnings_in(log)
+
+
+def test_a_backbone_that_is_no_training_s_may_be_frozen():
+    """Benchmarks and FLOP counts build one, and initialise nothing."""
+    SCConvResNet(**SMALL, frozen_stages=1, norm_eval=True).train()
+
+
+def of_torch(detector, path):
+    detector.load_state_dict(torch.load(path)['state_dict'], strict=False)
+
+
+@pytest.mark.parametrize('load', [load_checkpoint, of_torch])
+def test_weights_that_come_after_the_initialisation(load, dense_file,
+                                                    scconv_file, tmp_path):
+    """``load_from`` and ``--resume``: MMEngine loads into the detector."""
+    detector = nn.Module()
+    detector.backbone = initialised(
+        dense_file, frozen_stages=4, norm_eval=True)
+    state = torch.load(scconv_file)['state_dict']
+    part = {k: v for k, v in state.items() if 'layer4' not in k}
+    load(detector, save(dict(state_dict=part), tmp_path / 'part.pth'))
+    with pytest.raises(ValueError, match=r'freezes layer4 \('):
+        detector.train()
+    load(detector, scconv_file)
+    detector.train()
+    copy.deepcopy(detector).train()
+
+
+def test_weights_of_another_shape_fill_nothing(scconv_file, tmp_path):
+    detector = nn.Module()
+    detector.backbone = initialised(scconv_file, frozen_stages=0)
+    detector.backbone._filled.clear()
+    state = torch.load(scconv_file)['state_dict']
+    state['backbone.conv1.weight'] = torch.ones(16, 1, 7, 7)
+    load_checkpoint(
+        detector, save(dict(state_dict=state), tmp_path / 'x.pth'))
+    with pytest.raises(ValueError, match=r'freezes stem \(1 of 3'):
+        detector.train()

@@ -7,10 +7,11 @@ PyTorch, from the file) and compared with the model as trained, in PyTorch. If
 the outputs differ by more than the tolerance, no file is left and the status
 is 1.
 
-An SRU has a threshold, where rounding can make a large difference. So small
-inputs are checked, and drawn again where they differ ("draws"): what is wrong
-differs in each draw. The last row is the size of use; it is timed, and its
-difference is not judged.
+An SRU has a threshold, where rounding can make a large difference. Images of
+which a value comes near one are not judged; each of the others must agree, and
+64 of them are needed. So small inputs are checked ("judged": of how many
+drawn). The last row is the size of use; it is timed, and its difference is not
+judged.
 """
 import argparse
 
@@ -24,13 +25,12 @@ from mmdet_scconv.analysis.models import (
 )
 from mmdet_scconv.analysis.tables import print_table
 from mmdet_scconv.deployment.export import (
-    CHECKED,
-    DETECTOR_CHECKED,
     SUFFIXES,
     TOLERANCE,
     WrongExport,
     export,
 )
+from mmdet_scconv.deployment.judge import CHECKED, DETECTOR_CHECKED
 from mmdet_scconv.deployment.parts import PARTS, metadata_of, part_of
 
 
@@ -107,12 +107,12 @@ def parse_args():
 def print_comparisons(comparisons, other):
     print_table(
         'Exported file beside PyTorch (medians)',
-        ['input', 'compared', 'largest difference', 'relative', 'draws',
+        ['input', 'compared', 'largest difference', 'relative', 'judged',
          'PyTorch ms', f'{other} ms'],
         [[
             spelled([c.shape]), c.difference.compared,
             f'{c.difference.absolute:.2e}', f'{c.difference.relative:.2e}',
-            c.draws, f'{1e3 * c.torch_seconds:.1f}',
+            f'{c.judged} of {c.drawn}', f'{1e3 * c.torch_seconds:.1f}',
             f'{1e3 * c.file_seconds:.1f}'
         ] for c in comparisons])
 
