@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
-from mmengine.runner._flexible_runner import FlexibleRunner
+from mmengine.runner import Runner
 
 from ..atomic import PART, AtomicBackend, write_atomically
 
@@ -40,7 +40,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
-        self.local = (not isinstance(runner, FlexibleRunner)
+        self.local = (isinstance(runner, Runner)
                       and type(self.file_backend) is LocalBackend
                       and self.backend_args is None
                       and self.file_client_args is None)
