@@ -11,6 +11,7 @@ import cv2
 from mmdet.apis import DetInferencer
 from rich.progress import track
 
+from mmdet_scconv.analysis.fonts import use_font_for
 from mmdet_scconv.backbones.deploy import deploy_backbone
 from mmdet_scconv.cli import (
     check_checkpoint,
@@ -66,6 +67,7 @@ def main():
     if args.deploy:
         deploy_backbone(inferencer.model)
     classes = inferencer.model.dataset_meta['classes']
+    use_font_for(tuple(classes))
     pictures = osp.join(args.out_dir, 'vis')
     os.makedirs(pictures, exist_ok=True)
     results, unreadable = [], []

@@ -7,6 +7,7 @@ from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine import ConfigDict
 
+from mmdet_scconv.analysis.fonts import use_font_for
 from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
@@ -78,6 +79,9 @@ def main():
         load_weights(runner.model, checkpoint, args.checkpoint)
     with watched_hosts(args.host_timeout), data_errors_in_one_line():
         load_data(runner, 'test_loop')
+        if args.show or args.show_dir:
+            use_font_for(tuple(runner.test_dataloader.dataset.metainfo.get(
+                'classes', ())))
         if args.out is not None:
             runner.test_evaluator.metrics.append(DumpDetResults(args.out))
         runner.test()

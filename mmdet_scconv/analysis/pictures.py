@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from .fonts import use_font_for
 from .predictions import Evaluation
 
 TRUTH, FOUND = '#2ca02c', '#d62728'
@@ -43,6 +44,7 @@ def picture_figure(evaluation: Evaluation, index: int,
     Raises:
         FileNotFoundError: If the image is not there.
     """
+    use_font_for(tuple(evaluation.classes))
     info = evaluation.images[index]
     image = mmcv.imread(info['img_path'], channel_order='rgb')
     height, width = image.shape[:2]

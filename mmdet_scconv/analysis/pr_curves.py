@@ -5,6 +5,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from .fonts import use_font_for
 from .predictions import Evaluation, iou_index
 
 COLUMNS = ('class', 'iou', 'recall', 'precision')
@@ -58,6 +59,7 @@ def pr_figure(evaluation: Evaluation, iou: float = 0.5,
     if unknown:
         raise ValueError(f'class {unknown[0]!r} is not valid: one of '
                          f'{", ".join(evaluation.classes)}')
+    use_font_for(tuple(evaluation.classes))
     shown = [evaluation.classes.index(name) for name in classes] or \
         classes_to_show(evaluation, iou)
     ap = evaluation.average_precision(iou)

@@ -2,6 +2,9 @@
 import io
 import os
 import os.path as osp
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -114,18 +117,34 @@ def decode(content: bytes, ignore_orientation: bool = False
     return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
 
 
+@contextmanager
+def open_image(file) -> Iterator[Image.Image]:
+    """PIL's image, without its warning of large ones.
+
+    Raises:
+        Image.DecompressionBombError: Above 179 million pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        with Image.open(file) as image:
+            yield image
+
+
 def size_of(path: str, ignore_orientation: bool = False) -> ImageSize | None:
     """The size of an image as OpenCV decodes it, None if it cannot be read.
 
     Pixels are decoded only where there is an orientation: which formats
     OpenCV turns (JPEG and PNG, not WebP) it alone knows.
     """
+    orientation = None
     try:
         with open(path, 'rb') as f:
             content = f.read()
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             size = image.size
             orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    except Image.DecompressionBombError:
+        pass  # larger than PIL reads, not than OpenCV does
     except Exception:  # a damaged image can raise anything
         return None
     if orientation == 1:
@@ -136,7 +155,7 @@ def size_of(path: str, ignore_orientation: bool = False) -> ImageSize | None:
     turned = stored.shape != shown.shape or (stored != shown).any()
     return ImageSize(shown.shape[1], shown.shape[0],
                      (stored.shape[1], stored.shape[0]),
-                     orientation if turned else 1)
+                     (orientation or 6) if turned else 1)
 
 
 def flaw_of_size(size: ImageSize, width: float, height: float
@@ -173,10 +192,13 @@ def flaw_of_image(path: str, width: int, height: int,
         return 'refused', 'is empty'
     with open(path, 'rb') as f:
         shown = decode(f.read(), ignore_orientation)
+    deep = False
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             deep = image.mode.startswith('I')
             image.load()  # a cut one opens, and OpenCV fills the rest
+    except Image.DecompressionBombError:
+        pass  # larger than PIL reads
     except Exception as error:  # a damaged image can raise anything
         return ('refused' if shown is None else 'flawed',
                 f'cannot be read: {error}')

@@ -13,6 +13,7 @@ from mmdet.structures.bbox import BaseBoxes
 from mmengine.config import DictAction
 from rich.progress import track
 
+from mmdet_scconv.analysis.fonts import use_font_for
 from mmdet_scconv.analysis.models import read_config
 
 
@@ -53,6 +54,7 @@ def main():
         raise SystemExit(f'browse_dataset: {error}') from None
     visualizer = VISUALIZERS.build(cfg.visualizer)
     visualizer.dataset_meta = dataset.metainfo
+    use_font_for(tuple(dataset.metainfo['classes']))
     number = min(args.number, len(dataset))
     boxes = 0
     for i in track(

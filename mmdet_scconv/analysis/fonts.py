@@ -1,0 +1,59 @@
+"""A font for class names in any script."""
+import logging
+from functools import cache
+
+import matplotlib
+from matplotlib.font_manager import (
+    FontProperties,
+    findSystemFonts,
+    fontManager,
+)
+from matplotlib.ft2font import FT2Font
+from mmengine.logging import print_log
+
+
+def has_characters(path: str, characters: set[str]) -> bool:
+    """Whether a font file has glyphs for all of these."""
+    try:
+        font = FT2Font(path)
+    except (OSError, RuntimeError):  # not a font that FreeType can read
+        return False
+    charmap = font.get_charmap()
+    # that one has a frame for every character
+    return not font.family_name.startswith('Last Resort') and all(ord(character) in charmap for character in characters)
+
+
+@cache
+def use_font_for(names: tuple[str, ...]) -> bool:
+    """Let matplotlib, and so MMEngine's visualizer, draw names in a font that
+    has all their characters; whether there is one.
+
+    Says once what to do where none is installed. Where the present font has
+    them it stays.
+
+    Args:
+        names (tuple): E.g. the classes of a data set.
+    """
+    characters = {c for name in names for c in name if c.isprintable()}
+    families = matplotlib.rcParams['font.sans-serif']
+    present = fontManager.findfont(FontProperties(family=['sans-serif']))
+    if has_characters(present, characters):
+        return True
+    # also those that were installed after matplotlib listed the fonts
+    known = {font.fname for font in fontManager.ttflist}
+    for path in (*sorted(known), *sorted(set(findSystemFonts()) - known)):
+        if not has_characters(path, characters):
+            continue
+        if path not in known:
+            fontManager.addfont(path)
+        family = next(font.name for font in fontManager.ttflist
+                      if font.fname == path)
+        matplotlib.rcParams['font.sans-serif'] = [family, *families]
+        return True
+    missing = ''.join(sorted(c for c in characters if not c.isascii()))
+    print_log(
+        f'No installed font has the characters {missing} of the class names: '
+        'pictures show squares instead. Install one, on Debian and Ubuntu '
+        'for Chinese, Japanese and Korean: apt install fonts-noto-cjk',
+        logger='current', level=logging.WARNING)
+    return False
