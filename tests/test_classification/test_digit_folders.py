@@ -1,10 +1,7 @@
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
-from conftest import REPO
+from conftest import REPO, call_tool
 
 from mmdet_scconv.classification import ImageFolder, make_digit_folders
 from mmdet_scconv.datasets.digits import CLASSES, split_samples
@@ -47,12 +44,11 @@ def test_an_existing_folder_is_left_alone(tmp_path):
         make_digit_folders(str(tmp_path))
 
 
-def test_command_line(tmp_path):
-    script = REPO / 'tools/dataset_converters/make_digit_folders.py'
-    done = subprocess.run([sys.executable, script, 'new', '--size', '16'],
-                          cwd=tmp_path,
-                          capture_output=True,
-                          text=True)
-    assert 'new: 1352 training and 445 validation images' in done.stdout
+def test_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, output = call_tool(
+        REPO / 'tools/dataset_converters/make_digit_folders.py', 'new',
+        '--size', '16')
+    assert 'new: 1352 training and 445 validation images' in output
     image = next((tmp_path / 'new/val/nine').glob('*.png'))
     assert cv2.imread(str(image)).shape == (16, 16, 3)

@@ -1,30 +1,22 @@
 """The command line, run from a folder outside the repository."""
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, call_tool
 from mmdet.models.backbones import ResNet
 
+TOOL = REPO / 'tools/model_converters/resnet_to_scconv.py'
 DEMO = str(REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py')
 
 
 @pytest.fixture
-def convert(tmp_path, data_home):
+def convert(tmp_path, data_home, monkeypatch):
     (tmp_path / 'data').symlink_to(data_home / 'data')
+    monkeypatch.chdir(tmp_path)
     torch.save(ResNet(18, base_channels=16).state_dict(),
                tmp_path / 'dense.pth')
 
     def run(*args):
-        done = subprocess.run(
-            [sys.executable,
-             str(REPO / 'tools/model_converters/resnet_to_scconv.py'),
-             'dense.pth', *args],
-            cwd=tmp_path, env=dict(os.environ, OMP_NUM_THREADS='1'),
-            capture_output=True, text=True)
-        return done.returncode, done.stdout + done.stderr
+        return call_tool(TOOL, 'dense.pth', *args)
 
     run.folder = tmp_path
     return run

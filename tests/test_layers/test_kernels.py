@@ -67,6 +67,14 @@ def build(monkeypatch):
     return run
 
 
+def test_what_is_built_is_not_built_again(monkeypatch, capsys):
+    monkeypatch.setattr(kernels, 'BUILT', True)
+    monkeypatch.setattr(sys, 'argv', ['build_kernels.py'])
+    monkeypatch.setenv('PATH', '')
+    load_script(REPO / 'tools/misc/build_kernels.py').main()
+    assert str(kernels.library_path()) in capsys.readouterr().out
+
+
 def test_no_compiler_is_one_line(build, tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))
     assert build().startswith('No C++ compiler (c++). On Debian')

@@ -14,6 +14,9 @@ from mmdet_scconv.layers import kernels
 
 def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
+    if kernels.BUILT:
+        print(f'Built before: {kernels.library_path()}')
+        return
     compiler = get_cxx_compiler()
     if not shutil.which(compiler.split()[0]):
         raise SystemExit(
