@@ -20,7 +20,9 @@ def has_characters(path: str, characters: set[str]) -> bool:
         return False
     charmap = font.get_charmap()
     # that one has a frame for every character
-    return not font.family_name.startswith('Last Resort') and all(ord(character) in charmap for character in characters)
+    if font.family_name.startswith('Last Resort'):
+        return False
+    return all(ord(character) in charmap for character in characters)
 
 
 @cache
