@@ -7,7 +7,6 @@ from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine import ConfigDict
 
-from mmdet_scconv.analysis.fonts import use_font_for
 from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
@@ -21,6 +20,7 @@ from mmdet_scconv.cli import (
     tta_settings,
 )
 from mmdet_scconv.hosts import watched_hosts
+from mmdet_scconv.visualization.fonts import use_font_for
 
 
 def parse_args():

@@ -7,8 +7,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from mmdet_scconv.analysis import benchmark
-from mmdet_scconv.analysis.textbook import to_textbook
+from mmdet_scconv.benchmark import cases, measuring
+from mmdet_scconv.benchmark.textbook import to_textbook
 from mmdet_scconv.layers import SCConv
 
 DIGITS = REPO / 'configs/digits'
@@ -36,12 +36,12 @@ def model(slug):
         DIGITS / f'faster-rcnn_{slug}_fpn_6e_digits.py').model
 
 
-@pytest.mark.parametrize('part', benchmark.PARTS)
-@pytest.mark.parametrize('task', benchmark.TASKS)
+@pytest.mark.parametrize('part', cases.PARTS)
+@pytest.mark.parametrize('task', cases.TASKS)
 def test_compare(part, task):
     """Every part and task runs, the first system has the ratio 1."""
-    dense, ours, textbook = benchmark.compare(
-        benchmark.Case(part, task, **SMALL),
+    dense, ours, textbook = measuring.compare(
+        cases.Case(part, task, **SMALL),
         dict(dense=(model('r50'), 'as-is'),
              ours=(model('scconv-r50'), 'as-is'),
              textbook=(model('scconv-r50'), 'textbook')),
@@ -58,20 +58,20 @@ def test_kept_for_backward():
     """A ReLU keeps its output, which a convolution keeps as its input."""
     net = nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU())
     x = torch.randn(1, 4, 100, 100, requires_grad=True)
-    kept = benchmark.kept_for_backward(lambda: net(x), 'cpu')
+    kept = measuring.kept_for_backward(lambda: net(x), 'cpu')
     assert kept == pytest.approx(2 * x.numel() * 4 / 1e6, rel=0.01)
 
 
 def test_settle():
     """Activations of random weights have the size of ordinary ones."""
     backbone = MODELS.build(dict(type='SCConvResNet', depth=50))
-    benchmark.settle(backbone)
+    cases.settle(backbone)
     backbone.eval()
     assert backbone(torch.randn(1, 3, 64, 64))[-1].abs().max() < 1e3
 
 
 def test_deploy_is_for_inference():
     with pytest.raises(ValueError, match="form='deploy' is not valid"):
-        benchmark.build(model('scconv-r50'), 'deploy',
-                    benchmark.Case(task='training', **SMALL))
+        cases.build(model('scconv-r50'), 'deploy',
+                    cases.Case(task='training', **SMALL))
 

@@ -4,15 +4,15 @@ from conftest import REPO
 from mmengine.config import Config
 from torch import nn
 
-from mmdet_scconv.analysis.complexity import (
+from mmdet_scconv.layers.common import GlobalMean
+from mmdet_scconv.paper.complexity import (
     Complexity,
     count,
     count_backbone,
     count_classifier,
     count_detector,
 )
-from mmdet_scconv.analysis.rows import TABLES, Row
-from mmdet_scconv.layers.common import GlobalMean
+from mmdet_scconv.paper.rows import TABLES, Row
 
 
 def millions(number, digits=3):

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mmdet_scconv.analysis.curves import Curves, read_curve
+from mmdet_scconv.visualization.curves import Curves, read_curve
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmdet_scconv.analysis.complexity import use_reference_form
-from mmdet_scconv.analysis.feature_maps import (
+from mmdet_scconv.backbones import SCConvResNet
+from mmdet_scconv.paper.complexity import use_reference_form
+from mmdet_scconv.visualization.feature_maps import (
     gate_figure,
     sru_figure,
     sru_maps,
@@ -18,8 +19,7 @@ from mmdet_scconv.analysis.feature_maps import (
     stage_output,
     top_channels,
 )
-from mmdet_scconv.analysis.models import read_picture
-from mmdet_scconv.backbones import SCConvResNet
+from mmdet_scconv.visualization.models import read_picture
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),

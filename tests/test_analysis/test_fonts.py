@@ -6,7 +6,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
-from mmdet_scconv.analysis import fonts
+from mmdet_scconv.visualization import fonts
 
 CLASSES = ('猫', 'dog 犬')
 

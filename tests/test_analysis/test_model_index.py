@@ -5,13 +5,13 @@ import pytest
 import yaml
 from conftest import REPO
 
-from mmdet_scconv.analysis.model_index import (
+from mmdet_scconv.paper.model_index import (
     METAFILE,
     MODEL_INDEX,
     README,
     generated_files,
 )
-from mmdet_scconv.analysis.rows import TABLES
+from mmdet_scconv.paper.rows import TABLES
 
 
 @pytest.mark.parametrize('path', [

@@ -16,13 +16,13 @@ from mmengine.registry import init_default_scope
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmdet_scconv.analysis.pr_curves import (
+from mmdet_scconv.visualization.pr_curves import (
     classes_to_show,
     curve_rows,
     mean_precision,
     pr_figure,
 )
-from mmdet_scconv.analysis.predictions import (
+from mmdet_scconv.visualization.predictions import (
     Evaluation,
     build_dataset,
     evaluate,

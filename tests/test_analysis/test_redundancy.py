@@ -5,8 +5,9 @@ import torch
 from mmdet.models.backbones import ResNet
 from torch import nn
 
-from mmdet_scconv.analysis.models import Picture
-from mmdet_scconv.analysis.redundancy import (
+from mmdet_scconv.backbones import SCConvResNet
+from mmdet_scconv.visualization.models import Picture
+from mmdet_scconv.visualization.redundancy import (
     ChannelCovariance,
     effective_rank,
     mean_abs_correlation,
@@ -14,7 +15,6 @@ from mmdet_scconv.analysis.redundancy import (
     redundancy,
     redundancy_figure,
 )
-from mmdet_scconv.backbones import SCConvResNet
 
 
 def covariance_of(maps):

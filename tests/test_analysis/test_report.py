@@ -16,8 +16,8 @@ from conftest import REPO
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmdet_scconv.analysis.predictions import write_predictions
-from mmdet_scconv.analysis.report import (
+from mmdet_scconv.visualization.predictions import write_predictions
+from mmdet_scconv.visualization.report import (
     SECTIONS,
     Options,
     Run,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmdet_scconv.analysis.results import TableResults, mean_and_spread
-from mmdet_scconv.analysis.rows import Row, Table
-from mmdet_scconv.analysis.runs import (
+from mmdet_scconv.paper.results import TableResults, mean_and_spread
+from mmdet_scconv.paper.rows import Row, Table
+from mmdet_scconv.paper.runs import (
     Result,
     Run,
     RunError,
@@ -26,7 +26,7 @@ from mmdet_scconv.analysis.runs import (
     trained,
     training_length,
 )
-from mmdet_scconv.analysis.runs import (
+from mmdet_scconv.paper.runs import (
     test_metrics as metrics_of,
 )
 
@@ -179,7 +179,7 @@ def test_killed_run_is_resumed(run, signal_number):
     code = ('import signal\n'
             # what a shell starts in the background ignores it
             'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
-            'from mmdet_scconv.analysis.runs import *\n'
+            'from mmdet_scconv.paper.runs import *\n'
             f'run = {run!r}\n'
             f'execute(run, {tools_of(run)!r}, 0, lambda: None)\n')
     parent = subprocess.Popen([sys.executable, '-c', code],

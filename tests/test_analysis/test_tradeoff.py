@@ -1,8 +1,8 @@
 """Points of the trade-off plots, the paper's and one's own."""
 import pytest
 
-from mmdet_scconv.analysis.rows import TABLES
-from mmdet_scconv.analysis.tradeoff import (
+from mmdet_scconv.paper.rows import TABLES
+from mmdet_scconv.paper.tradeoff import (
     own_points,
     paper_points,
     tradeoff_figure,

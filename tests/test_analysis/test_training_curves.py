@@ -3,7 +3,10 @@ import json
 
 import pytest
 
-from mmdet_scconv.analysis.training_curves import curves_figure, read_curves
+from mmdet_scconv.visualization.training_curves import (
+    curves_figure,
+    read_curves,
+)
 
 
 def write_log(work_dir, stamp, entries):

@@ -6,19 +6,20 @@ import torch
 from conftest import REPO, call_tool
 from mmengine.config import Config
 
-from mmdet_scconv.analysis import try_backbone
-from mmdet_scconv.analysis.try_backbone import (
-    COLUMNS,
-    Attempt,
-    Trial,
-    attempt,
-    attempt_apart,
+from mmdet_scconv.benchmark import stock_configs
+from mmdet_scconv.benchmark.stock_configs import (
     backbones_in,
     load_config,
     representatives,
     swapped,
+)
+from mmdet_scconv.benchmark.trial_table import COLUMNS, write_markdown
+from mmdet_scconv.benchmark.try_backbone import (
+    Attempt,
+    Trial,
+    attempt,
+    attempt_apart,
     try_config,
-    write_markdown,
 )
 
 RETINANET = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
@@ -211,7 +212,7 @@ def test_representatives(tmp_path, monkeypatch):
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(try_backbone, 'STOCK_CONFIGS', tmp_path)
+    monkeypatch.setattr(stock_configs, 'STOCK_CONFIGS', tmp_path)
     assert representatives() == ([
         'mmdet::a/a_r50_a.py', 'mmdet::b/b_x101.py', 'mmdet::d/d_r50.py'
     ], ['c'])

@@ -15,9 +15,9 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
+from ..paper.complexity import without_checkpoint
 from ..weights import read_state_dict
 from ..weights.whole import load_whole
-from .complexity import without_checkpoint
 
 
 def read_config(path: str, options: dict | None = None) -> Config:

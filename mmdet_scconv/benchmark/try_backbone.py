@@ -14,9 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mmcv
-import mmdet
-import mmengine
 import numpy as np
 import torch
 from mmdet.registry import MODELS
@@ -25,127 +22,17 @@ from mmdet.testing import (
     demo_mm_proposals,
     demo_track_inputs,
 )
-from mmengine.config import Config, ConfigDict
-from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from ..version import __version__
-from .tables import markdown_table
+from .stock_configs import load_config, swap_in_model, without_weights
 
-STOCK_CONFIGS = Path(mmdet.__path__[0], '.mim', 'configs')
-SWAPPABLE = ('ResNet', 'ResNetV1d', 'ResNeXt')
 NUM_IMAGES = 2
 NUM_BOXES = 3
 SIZES = (128, 384)
-COLUMNS = ('config', 'backbone', 'Params (M)', 'size', 'loss', 'result')
-
-
-def swapped(backbone: dict, name: str) -> dict:
-    """The config of a backbone, of type ``name`` instead.
-
-    As a user would write it who has no weights for the new convolutions:
-    nothing is frozen and BatchNorm learns, for which an ``eps`` of 0 becomes
-    its default. A ResNetV1d becomes its two options. Stages with deformable
-    convolutions keep those.
-
-    Args:
-        backbone (dict): Of type ResNet, ResNetV1d or ResNeXt.
-        name (str): E.g. 'SCConvResNet'; the one for a ResNeXt is found by
-            its name, 'SCConvResNeXt'.
-
-    Raises:
-        ValueError: If there is no such backbone for a ResNeXt.
-    """
-    old = backbone['type']
-    if old == 'ResNeXt':
-        name = name.replace('ResNet', 'ResNeXt')
-    if MODELS.get(name) is None:
-        raise ValueError(f'backbone {name!r} for a {old} does not exist')
-    new = {**backbone, 'type': name, 'frozen_stages': -1, 'norm_eval': False}
-    if old == 'ResNetV1d':
-        new.update(deep_stem=True, avg_down=True)
-    norm_cfg = dict(new.get('norm_cfg', {}))
-    if norm_cfg.get('eps') == 0:
-        del norm_cfg['eps']
-        new['norm_cfg'] = norm_cfg
-    if backbone.get('dcn') is not None:
-        new['stages_with_swap'] = tuple(not d
-                                        for d in backbone['stage_with_dcn'])
-    return new
-
-
-def backbones_in(model: dict) -> list[dict]:
-    """The dicts of a model's config that have a ``backbone``: the detector,
-    or a part of a tracker or a semi-supervised model."""
-    found = [model] if isinstance(model.get('backbone'), dict) else []
-    for key, part in model.items():
-        if isinstance(part, dict) and key != 'backbone':
-            found += backbones_in(part)
-    return found
-
-
-def can_be_swapped(model: dict) -> bool:
-    """Whether a model's config has a backbone that can be swapped."""
-    return any(part['backbone'].get('type') in SWAPPABLE
-               for part in backbones_in(model))
-
-
-def swap_in_model(model: dict, name: str | None) -> str:
-    """Swap, in place, the backbones that can be.
-
-    Args:
-        model (dict): The model's config.
-        name (str | None): See :func:`swapped`; None leaves them.
-
-    Returns:
-        str: The types of its backbones.
-
-    Raises:
-        ValueError: If none can be swapped.
-    """
-    parts = backbones_in(model)
-    types = [part['backbone']['type'] for part in parts]
-    if not can_be_swapped(model):
-        raise ValueError(f'model type={model["type"]!r} with backbones '
-                         f'{types}: none of them is {" or ".join(SWAPPABLE)}')
-    for part in parts:
-        if name is not None and part['backbone']['type'] in SWAPPABLE:
-            part['backbone'] = ConfigDict(swapped(part['backbone'], name))
-    return ' + '.join(part['backbone']['type'] for part in parts)
-
-
-def without_weights(model: dict) -> None:
-    """Remove, in place, all that would load weights; find the teacher's
-    config where MMDetection is installed."""
-    for key in ('pretrained', 'teacher_ckpt'):
-        if key in model:
-            model[key] = None
-    if isinstance(model.get('teacher_config'), str):
-        model['teacher_config'] = str(STOCK_CONFIGS.parent /
-                                      model['teacher_config'])
-    if 'Pretrained' in str(model.get('init_cfg')):
-        model.pop('init_cfg')
-    for part in model.values():
-        if isinstance(part, dict):
-            without_weights(part)
-
-
-def load_config(path: str) -> Config:
-    """A config by its path or as ``PACKAGE::FOLDER/NAME.py``.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-    """
-    scope, separator, name = path.partition('::')
-    if not separator:
-        return Config.fromfile(path)
-    if scope != 'mmdet':
-        return get_config(path)
-    return Config.fromfile(STOCK_CONFIGS / name)  # also of gn+ws
 
 
 def num_classes(model: dict) -> int:
@@ -411,97 +298,3 @@ def try_config(config: str,
         if trial.works or trial.ours or new.failed not in ('train', 'test'):
             break
     return trial
-
-
-def representatives() -> tuple[list[str], list[str]]:
-    """One stock config for each folder of MMDetection's.
-
-    It is the one with the shortest name (the first in the alphabet of equally
-    short ones), those with ``r50`` in it first, whose backbone can be
-    swapped.
-
-    Returns:
-        tuple: The configs, as ``mmdet::FOLDER/NAME.py``; and the folders
-        that have none.
-    """
-    configs, without = [], []
-    for folder in sorted(STOCK_CONFIGS.iterdir()):
-        if folder.name.startswith('_') or not folder.is_dir():
-            continue
-        files = sorted(
-            folder.glob('*.py'),
-            key=lambda path: ('r50' not in path.name, len(path.name),
-                              path.name))
-        for path in files:
-            try:
-                model = Config.fromfile(path).get('model')
-            except (ImportError, FileNotFoundError):
-                continue  # needs a package, or a base that is not shipped
-            if model is not None and can_be_swapped(model):
-                configs.append(f'mmdet::{folder.name}/{path.name}')
-                break
-        else:
-            without.append(folder.name)
-    return configs, without
-
-
-def table_row(trial: Trial) -> list[str]:
-    """A line of the table, see ``COLUMNS``; of the swapped backbone."""
-    new = trial.swapped
-    return [
-        trial.config, new.backbone or '-',
-        '-' if new.params is None else f'{new.params / 1e6:.2f}',
-        str(trial.size), '-' if new.loss is None else f'{new.loss:.3g}',
-        trial.verdict
-    ]
-
-
-def write_markdown(path: str, backbone: str, trials: list[Trial],
-                   without: list[str]) -> None:
-    """The table with its circumstances.
-
-    Args:
-        path (str): The file.
-        backbone (str): What a ResNet was swapped to.
-        trials (list[Trial]): Its lines.
-        without (list[str]): Folders of MMDetection's configs without a
-            backbone that can be swapped.
-    """
-    work = sum(trial.works for trial in trials)
-    ours = sum(trial.ours for trial in trials)
-    versions = ', '.join(
-        f'{name} {version}' for name, version in (
-            ('mmdet-scconv', __version__), ('torch', torch.__version__),
-            ('mmengine', mmengine.__version__), ('mmcv', mmcv.__version__),
-            ('mmdet', mmdet.__version__)))
-    text = f'''\
-# MMDetection's detectors with {backbone}
-
-Of {len(trials)} configs {work} work, {ours} fail by the swap, and
-{len(trials) - work - ours} fail as they come, too.
-
-"Works": the detector is built with its ResNet or ResNeXt swapped, without
-weights, nothing frozen; a training step on {NUM_IMAGES} images of noise has a
-finite loss and gives every parameter of the backbone a finite gradient; a test
-step has finite results. Nothing is said about accuracy. Stages with deformable
-convolutions keep those. Where a config fails, the stock one was tried in the
-same way; where that fails, too, both on larger images. Params: of the backbone
-(a semi-supervised model has two); size: height and width of the images.
-
-Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
-
-'''
-    text += markdown_table(COLUMNS, [
-        [cell.replace('|', '\\|') for cell in table_row(trial)]
-        for trial in trials
-    ])
-    if without:
-        text += (
-            '\nFrom each folder of MMDetection\'s configs: the one with the '
-            'shortest name, r50 first, whose backbone is a ResNet or ResNeXt; '
-            'others as named.\n\nFolders without a config that has one and '
-            'loads here: '
-            f'{", ".join(without)}.\n')
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(path, 'w', encoding='utf-8') as f:
-        f.write(text)

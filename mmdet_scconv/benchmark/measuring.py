@@ -5,7 +5,6 @@ system once, the ratio to the first system is taken within the round, and the
 median over the rounds is what counts.
 """
 import contextlib
-import copy
 import platform
 import statistics
 import subprocess  # noqa: S404 (starts this Python, fixed arguments)
@@ -16,69 +15,11 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import torch
-from matplotlib.figure import Figure
-from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
-from mmengine.structures import InstanceData
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from ..layers import kernels
-from .complexity import without_checkpoint
-from .textbook import to_textbook
-
-PARTS = ('backbone', 'detector', 'layer')
-TASKS = ('inference', 'training')
-FORMS = ('as-is', 'textbook', 'deploy')
-EXECUTIONS = ('eager', 'compile', 'cuda-graphs')
-# 'fp32' and 'tf32' differ on GPUs alone; the others are autocast (AMP)
-DTYPES = {
-    'fp32': None,
-    'tf32': None,
-    'bf16': torch.bfloat16,
-    'fp16': torch.float16,
-}
-
-
-@dataclass(frozen=True)
-class Case:
-    """What all systems of one comparison have in common.
-
-    Args:
-        part (str): One of ``PARTS``; 'layer': the second block's conv2 of
-            each stage, one after the other.
-        task (str): 'inference' or 'training' (forward and backward).
-        execution (str): One of ``EXECUTIONS``; 'cuda-graphs' is
-            torch.compile's mode 'reduce-overhead'.
-        dtype (str): One of ``DTYPES``.
-        batch (int): Images a step.
-        shape (tuple): Height and width of the images in pixels.
-        norm_eval (bool): Whether BatchNorms use running statistics in
-            training, as when a detector is fine-tuned.
-        device (str): 'cpu' or 'cuda'.
-        channels_last (bool): Memory format.
-    """
-
-    part: str = 'backbone'
-    task: str = 'inference'
-    execution: str = 'eager'
-    dtype: str = 'fp32'
-    batch: int = 1
-    shape: tuple[int, int] = (800, 1344)
-    norm_eval: bool = True
-    device: str = 'cpu'
-    channels_last: bool = True
-
-    def __str__(self) -> str:
-        height, width = self.shape
-        words = [self.part, self.task, self.execution, self.dtype,
-                 f'{self.batch}x{height}x{width}', self.device]
-        if self.task == 'training':
-            words.append('norm_eval' if self.norm_eval else 'batch statistics')
-        if not self.channels_last:
-            words.append('contiguous')
-        return ', '.join(words)
+from .cases import DTYPES, Case, build, detector_inputs, layer_inputs
 
 
 @dataclass
@@ -125,92 +66,6 @@ def environment(device: str) -> str:
     if device == 'cuda':
         words.insert(0, torch.cuda.get_device_name())
     return '; '.join(words)
-
-
-def detector_inputs(case: Case) -> tuple[Tensor, list[DetDataSample]]:
-    """Noise with four boxes an image."""
-    height, width = case.shape
-    x = torch.randn(case.batch, 3, height, width, device=case.device)
-    samples = []
-    for _ in range(case.batch):
-        corner = torch.rand(4, 2) * 0.5
-        boxes = torch.cat([corner, corner + 0.1 + 0.4 * torch.rand(4, 2)], 1)
-        sample = DetDataSample(metainfo=dict(
-            img_shape=case.shape, ori_shape=case.shape, pad_shape=case.shape,
-            batch_input_shape=case.shape, scale_factor=(1., 1.)))
-        sample.gt_instances = InstanceData(
-            bboxes=boxes * torch.tensor([width, height] * 2),
-            labels=torch.zeros(4, dtype=torch.long)).to(case.device)
-        samples.append(sample)
-    return x, samples
-
-
-def settle(backbone: nn.Module) -> None:
-    """Give BatchNorms the statistics of their inputs.
-
-    Otherwise the activations of a network of random weights explode, and
-    infinite numbers take another time than ordinary ones.
-    """
-    norms = [m for m in backbone.modules()
-             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.train().momentum = 1.
-    with torch.no_grad():
-        backbone(torch.randn(2, 3, 128, 128,
-                             device=next(backbone.parameters()).device))
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-
-
-def build(cfg: dict, form: str, case: Case) -> nn.Module:
-    """One system's model (the backbone where the case is not of detectors).
-
-    Raises:
-        ValueError: If the form does not fit: textbook without SCConv,
-            deploy in a training or of a stock backbone.
-    """
-    cfg = without_checkpoint(copy.deepcopy(ConfigDict(cfg)))
-    # as many parameters have gradients as in a training from scratch
-    cfg.backbone.update(
-        norm_eval=case.norm_eval, frozen_stages=-1)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg if case.part == 'detector' else cfg.backbone)
-    model.to(case.device)
-    backbone = model.backbone if case.part == 'detector' else model
-    settle(backbone)
-    model.train(case.task == 'training')
-    if form == 'textbook':
-        to_textbook(backbone)
-    elif form == 'deploy':
-        if case.task == 'training' or not hasattr(backbone,
-                                                  'switch_to_deploy'):
-            raise ValueError(
-                f'form={form!r} is not valid for {type(backbone).__name__} '
-                f'in task={case.task!r}: only the backbones of mmdet_scconv '
-                'have it, for inference')
-        backbone.switch_to_deploy()
-    if case.channels_last:
-        backbone.to(memory_format=torch.channels_last)
-    return model
-
-
-def layer_inputs(backbone: nn.Module,
-                 case: Case) -> list[tuple[nn.Module, Tensor]]:
-    """conv2 of each stage's second block, and what comes into it."""
-    found = []
-    convs = [getattr(backbone, name)[1].conv2 for name in backbone.res_layers]
-    handles = [
-        conv.register_forward_hook(
-            lambda module, args, out: found.append((module, args[0])))
-        for conv in convs
-    ]
-    with torch.no_grad():
-        backbone(torch.randn(case.batch, 3, *case.shape, device=case.device))
-    for handle in handles:
-        handle.remove()
-    return [(conv, x.detach().requires_grad_(case.task == 'training'))
-            for conv, x in found]
 
 
 def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
@@ -376,54 +231,3 @@ def compare(case: Case,
                 timing.peak_mb = torch.cuda.max_memory_allocated() / 1e6
     torch.compiler.reset()
     return timings
-
-
-COLUMNS = ('case', 'system', 'median s', 'ratio', 'ratio, quartiles',
-           'kept MB', 'peak MB')
-
-
-def lines(case: Case, timings: list[Timing]) -> list[list[str]]:
-    """Rows of a table with ``COLUMNS``."""
-
-    def figure(value, form):
-        return '' if value is None else format(value, form)
-
-    return [[
-        str(case), timing.name, f'{timing.median:.4f}', f'{timing.ratio:.3f}',
-        '{:.3f} to {:.3f}'.format(*timing.ratio_spread),
-        figure(timing.kept_mb, '.0f'),
-        figure(timing.peak_mb, '.0f')
-    ] for timing in timings]
-
-
-def plot(results: list[tuple[Case, list[Timing]]], title: str) -> Figure:
-    """Ratios as bars with their quartiles, a group for each case."""
-    bars = sum(len(timings) for _, timings in results)
-    figure = Figure(figsize=(9, 1.5 + 0.28 * (bars + 1.5 * len(results))))
-    axes = figure.subplots()
-    names = list(dict.fromkeys(
-        t.name for _, timings in results for t in timings))
-    y, ticks = 0., []
-    for case, timings in results:
-        axes.text(0, y - 0.2, str(case), fontsize=8, va='bottom')
-        for timing in timings:
-            y += 1
-            low, high = timing.ratio_spread
-            axes.barh(
-                y - 0.5, timing.ratio, height=0.8,
-                xerr=[[timing.ratio - low], [high - timing.ratio]], capsize=2,
-                color=f'C{names.index(timing.name)}')
-            axes.text(
-                high, y - 0.5, f'  {timing.ratio:.2f}', fontsize=8,
-                va='center')
-            ticks.append((y - 0.5, timing.name))
-        y += 1.5
-    axes.set_yticks([t for t, _ in ticks], [name for _, name in ticks],
-                    fontsize=8)
-    axes.margins(x=0.1)
-    axes.axvline(1, color='grey', linewidth=0.8)
-    axes.set_xlabel(f'time relative to {names[0]} (median, quartiles)')
-    axes.set_ylim(y - 1, -1)
-    axes.set_title(title, fontsize=8, wrap=True)
-    figure.tight_layout()
-    return figure

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from .results import mean_and_spread
-from .runs import read_scalars
-from .tables import markdown_table, write_csv
+from ..paper.results import mean_and_spread
+from ..paper.runs import read_scalars
+from ..tables import markdown_table, write_csv
 
 SCORE = 'coco/bbox_mAP'
 

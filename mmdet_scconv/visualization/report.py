@@ -16,8 +16,11 @@ import jinja2
 import numpy as np
 from mmengine.config import Config
 
+from ..benchmark.speed import measure_speed
+from ..paper.complexity import Complexity, count_parts, is_classifier
+from ..paper.rows import DETECTION_SHAPE
+from ..paper.runs import Result, last_checkpoint, read_result, test_metrics
 from ..version import __version__
-from .complexity import Complexity, count_parts, is_classifier
 from .figures import data_uri
 from .models import load_model, read_config
 from .pictures import picture_figure
@@ -31,9 +34,6 @@ from .predictions import (
     read_predictions,
     write_predictions,
 )
-from .rows import DETECTION_SHAPE
-from .runs import Result, last_checkpoint, read_result, test_metrics
-from .speed import measure_speed
 from .training_curves import curves_figure, read_curves
 
 COCO_STATS = ('mAP@[.5:.95]', 'AP@.5', 'AP@.75', 'mAP small (< 32x32 px)',

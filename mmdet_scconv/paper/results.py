@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from ..tables import markdown_table, print_table, write_csv
 from .complexity import Complexity, count_classifier
 from .rows import Row, Table
 from .runs import Result
-from .tables import markdown_table, print_table, write_csv
 
 NOTE = '''\
 Scores in percent, mean and standard deviation over the seeds; (paper) is
