@@ -26,11 +26,7 @@ from mmdet_scconv.benchmark.cases import (
     Case,
 )
 from mmdet_scconv.cli import read_config_file
-from mmdet_scconv.tables import (
-    markdown_table,
-    print_table,
-    write_csv,
-)
+from mmdet_scconv.tables import markdown_table, print_table, write_csv
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
 DENSE, SCCONV = (str(CONFIGS / f'faster-rcnn_{slug}_fpn_1x_coco.py')
