@@ -21,11 +21,11 @@ from torch import nn
 from .datasets.checked import DataError
 from .datasets.missing import missing_files, what_to_do
 from .hosts import die_with_parent
+from .pretrained.checkpoint import is_known, is_url, local_file
+from .pretrained.resume import check_resumable, find_resumable
+from .pretrained.safe_load import CheckpointError, load_as_data, refuse_code
+from .pretrained.whole import load_whole
 from .stack import check_cuda_operators
-from .weights.checkpoint import is_known, is_url, local_file
-from .weights.resume import check_resumable, find_resumable
-from .weights.safe_load import CheckpointError, load_as_data, refuse_code
-from .weights.whole import load_whole
 
 # What a training should not be without, by name in default_hooks.
 TRAINING_HOOKS = dict(

@@ -14,7 +14,7 @@ WEIGHT_INITIALIZERS = Registry(
     'weight initializer',
     parent=ROOT_WEIGHT_INITIALIZERS,
     scope='mmdet_scconv',
-    locations=['mmdet_scconv.weights'])
+    locations=['mmdet_scconv.pretrained'])
 
 for _name in layers.__all__:
     MODELS.register_module(module=getattr(layers, _name))

@@ -186,7 +186,7 @@ def data_home(tmp_path_factory):
 def torch_home(tmp_path_factory):
     """A torch cache that holds the ImageNet checkpoints by name (random
     weights), as on a machine without network."""
-    from mmdet_scconv.weights.checkpoint import cached_file
+    from mmdet_scconv.pretrained.checkpoint import cached_file
     home = tmp_path_factory.mktemp('torch_home')
     checkpoints = home / 'hub' / 'checkpoints'
     checkpoints.mkdir(parents=True)

@@ -18,8 +18,8 @@ from mmdet_scconv.cli import (
     load_weights,
     picture_names,
 )
+from mmdet_scconv.pretrained.safe_load import refuse_code
 from mmdet_scconv.visualization.fonts import use_font_for
-from mmdet_scconv.weights.safe_load import refuse_code
 
 
 def parse_args():

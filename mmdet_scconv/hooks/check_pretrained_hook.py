@@ -5,7 +5,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
 
 from ..backbones import SwapResNet
-from ..weights import prepare_pretrained
+from ..pretrained import prepare_pretrained
 
 
 @HOOKS.register_module()

@@ -16,8 +16,8 @@ from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
 from ..paper.complexity import without_checkpoint
-from ..weights import read_state_dict
-from ..weights.whole import load_whole
+from ..pretrained import read_state_dict
+from ..pretrained.whole import load_whole
 
 
 def read_config(path: str, options: dict | None = None) -> Config:

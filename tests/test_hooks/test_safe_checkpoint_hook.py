@@ -12,7 +12,7 @@ from mmengine.runner import FlexibleRunner
 from toy import Noise, Toy, toy_runner
 
 from mmdet_scconv.atomic import write_atomically
-from mmdet_scconv.weights.resume import check_resumable, find_resumable
+from mmdet_scconv.pretrained.resume import check_resumable, find_resumable
 
 
 class Fill(Hook):

@@ -8,8 +8,8 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 
 from mmdet_scconv.backbones import SCConvResNet
-from mmdet_scconv.weights import read_state_dict
-from mmdet_scconv.weights.convert import Conversion, resnet_to_scconv
+from mmdet_scconv.pretrained import read_state_dict
+from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
 BACKBONE = dict(conv2_cfg=dict(gn_groups=4))
 SMALL = dict(generated=True, num_images=6, size=48, backbone=BACKBONE)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mmdet_scconv.layers import SCConv
-from mmdet_scconv.weights.fit import (
+from mmdet_scconv.warm_start.fit import (
     FitError,
     LinearCRU,
     Moments,

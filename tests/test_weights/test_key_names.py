@@ -2,7 +2,10 @@ import pytest
 import torch
 from mmdet.models.backbones import ResNet
 
-from mmdet_scconv.weights.key_names import depth_and_width, resnet_state_dict
+from mmdet_scconv.pretrained.key_names import (
+    depth_and_width,
+    resnet_state_dict,
+)
 
 
 def weights(depth=18):

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmdet_scconv.backbones import SCConvResNet, TiedConvResNet
-from mmdet_scconv.weights import load_pretrained, read_state_dict
+from mmdet_scconv.pretrained import load_pretrained, read_state_dict
 
 SMALL = dict(depth=18, base_channels=16)
 

@@ -5,7 +5,7 @@ import torch
 from mmdet.models.backbones import ResNet
 
 from mmdet_scconv.backbones import SCConvResNet
-from mmdet_scconv.weights import prepare_pretrained
+from mmdet_scconv.pretrained import prepare_pretrained
 
 without_torchvision = pytest.mark.skipif(
     importlib.util.find_spec('torchvision') is not None,

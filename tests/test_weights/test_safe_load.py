@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from mmdet_scconv.weights.safe_load import (
+from mmdet_scconv.pretrained.safe_load import (
     FORCE,
     CheckpointError,
     load_as_data,

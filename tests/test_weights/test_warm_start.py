@@ -3,9 +3,8 @@ import torch
 from mmdet.models.backbones import ResNet
 from torch import nn
 
-from mmdet_scconv.weights import warm_start
-from mmdet_scconv.weights.fit import FitError
-from mmdet_scconv.weights.warm_start import build_pair, convert
+from mmdet_scconv.warm_start.blocks import build_pair, convert
+from mmdet_scconv.warm_start.fit import FitError, fit
 
 CONV2 = dict(gn_groups=4)
 BATCHES = [4, 4]
@@ -123,9 +122,8 @@ def test_goes_on_after_an_interruption(tmp_path, monkeypatch):
     with pytest.raises(Stop):
         run(tmp_path / 'part', advance=stop)
     fitted = []
-    original = warm_start.fit
-    monkeypatch.setattr(warm_start, 'fit', lambda *args: (
-        fitted.append(1), original(*args))[1])
+    monkeypatch.setattr('mmdet_scconv.warm_start.blocks.fit', lambda *args: (
+        fitted.append(1), fit(*args))[1])
     found = run(tmp_path / 'part')
     assert len(fitted) == 2
     for name, tensor in wanted.items():

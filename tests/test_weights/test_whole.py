@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmdet_scconv.cli import check_checkpoint, load_weights
-from mmdet_scconv.weights.whole import load_whole
+from mmdet_scconv.pretrained.whole import load_whole
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 

@@ -15,16 +15,16 @@ from mmengine.config import Config
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from ..version import __version__
-from . import images
-from .checkpoint import (
+from ..pretrained.checkpoint import (
     local_file,
     read_dataset_meta,
     read_state_dict,
     sha256_of,
 )
-from .key_names import find_prefix, resnet_state_dict
-from .warm_start import METHODS, BlockReport, blocks_of, build_pair, convert
+from ..pretrained.key_names import find_prefix, resnet_state_dict
+from ..version import __version__
+from . import images
+from .blocks import METHODS, BlockReport, blocks_of, build_pair, convert
 
 
 @dataclass

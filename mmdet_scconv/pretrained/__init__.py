@@ -1,5 +1,6 @@
+"""Any checkpoint, read without running code from it; what was loaded."""
 from .checkpoint import read_state_dict
-from .pretrained import (
+from .loading import (
     LoadReport,
     Pretrained,
     load_pretrained,

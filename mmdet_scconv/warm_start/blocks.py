@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..backbones import SCConvResNet
+from ..pretrained.key_names import depth_and_width
 from .fit import FitError, Moments, check_fits, fit
-from .key_names import depth_and_width
 
 METHODS = ('copy', 'fit', 'distill')
 # share of the batches that errors are measured on and that choices are made
