@@ -18,7 +18,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..layers import kernels
+from ..layers.kernels import cpu
 from .cases import DTYPES, Case, build, detector_inputs, layer_inputs
 
 
@@ -61,7 +61,7 @@ def environment(device: str) -> str:
     words = [f'{name}, {torch.get_num_threads()} threads',
              torch.backends.cpu.get_cpu_capability(),
              f'torch {torch.__version__}',
-             'SRU kernel ' + ('built' if kernels.BUILT else 'not built'),
+             'SRU kernel ' + ('built' if cpu.BUILT else 'not built'),
              date.today().isoformat()]
     if device == 'cuda':
         words.insert(0, torch.cuda.get_device_name())

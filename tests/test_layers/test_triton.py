@@ -16,7 +16,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import randomise  # noqa: E402
 
-from mmdet_scconv.layers import SCConv, gpu  # noqa: E402
+from mmdet_scconv.layers import SCConv  # noqa: E402
+from mmdet_scconv.layers.kernels import gpu  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytestmark = pytest.mark.skipif(

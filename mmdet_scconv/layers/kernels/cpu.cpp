@@ -1,6 +1,6 @@
 // The SRU's gate for float32 on the CPU, forward and backward: two passes over
 // memory each, one for the sums of the GroupNorm, one for the gate and the
-// cross reconstruction. See SRUGate in scconv_fused.py for the formula.
+// cross reconstruction. See SRUGate in fused/sru_gate.py for the formula.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>

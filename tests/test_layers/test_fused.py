@@ -9,7 +9,8 @@ import torch
 from reference import randomise
 from torch._dynamo.testing import CompileCounter
 
-from mmdet_scconv.layers import SCConv, kernels
+from mmdet_scconv.layers import SCConv
+from mmdet_scconv.layers.kernels import cpu
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +18,7 @@ def kernel(kernel_cache):
     """The compiled kernel, for this module's tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('XDG_CACHE_HOME', kernel_cache)
-        assert kernels.load_library()
+        assert cpu.load_library()
 
 
 def pair(training, seed=0, **options):
@@ -66,12 +67,12 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
 
     A bias before a BatchNorm in training has no gradient but rounding: there
     the reference form in float32 says how much is to be expected."""
-    monkeypatch.setattr(kernels, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'BUILT', True)
     fused, reference = pair(training, gate_threshold=threshold)
     torch.manual_seed(0)
     x = torch.randn(batch, 64, *size) + torch.arange(64).view(-1, 1, 1) % 5
     x = x.to(memory_format=torch.channels_last)
-    assert kernels.fits(x)
+    assert cpu.fits(x)
     (a, grads_a) = run(fused, x)
     _, grads_32 = run(reference, x)
     (e, grads_e) = run(reference.double(), x.double())
@@ -83,7 +84,7 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
 
 
 def test_kernel_is_what_runs(kernel, monkeypatch):
-    monkeypatch.setattr(kernels, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'BUILT', True)
     fused, _ = pair(False)
     x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
     with torch.profiler.profile() as profile, torch.no_grad():

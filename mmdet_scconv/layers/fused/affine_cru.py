@@ -1,141 +1,25 @@
-"""SCConv with fewer passes over memory; equal to the reference in scconv.py.
+"""The CRU whose BatchNorms use running statistics, with fewer passes over
+memory.
 
-What makes the plain form slow is not its arithmetic but how often it reads
-and writes whole feature maps. Two things save most of them:
-
-- The SRU's gate needs one GroupNorm with folded weights and a few vectorised
-  passes, and hands its two halves on apart.
-- Where its BatchNorms use running statistics, the CRU is affine up to the
-  softmax. So the means of Y1 and Y2 follow from sums over the narrow squeezed
-  maps, before Y1 and Y2 exist, and the softmax's weights and all BatchNorms
-  go into the weights of one grouped and one point-wise convolution.
+It is affine up to the softmax. So the means of Y1 and Y2 follow from sums
+over the narrow squeezed maps, before Y1 and Y2 exist, and the softmax's
+weights and all BatchNorms go into the weights of one grouped and one
+point-wise convolution.
 
 For the backward pass nothing is kept that a dense convolution would not keep:
 the gate and the squeezes, which are cheap, are computed again.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import kernels
-
-
-class SRUGate(torch.autograd.Function):
-    """The SRU behind its folded weights: both halves of the output.
-
-    With the logits z, m = (z > threshold), q = (1 - m) sigmoid(z) x and the
-    halves 1 and 2 of the channels: out_i = m_i x_i + q_1 + q_2.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int,
-                eps: float, threshold: float) -> tuple[Tensor, Tensor]:
-        ctx.options = groups, eps, threshold
-        if kernels.fits(x):
-            *halves, affine, moments = torch.ops.mmdet_scconv.sru_gate(
-                x, weight, bias, groups, eps, threshold)
-            ctx.save_for_backward(x, weight, affine, moments)
-            return tuple(halves)
-        ctx.save_for_backward(x, weight, bias)
-        wide = x.to(weight.dtype)
-        logits = torch.group_norm(wide, groups, weight, bias, eps)
-        # logits > threshold ? x : 0, in one pass, unlike torch.where's two
-        kept = torch.ops.aten.threshold_backward(wide, logits, threshold)
-        damped = (wide - kept).mul_(logits.sigmoid_())
-        half = x.shape[1] // 2
-        both = damped[:, :half] + damped[:, half:]
-        return ((kept[:, :half] + both).to(x.dtype),
-                (kept[:, half:] + both).to(x.dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor):
-        groups, eps, threshold = ctx.options
-        if len(ctx.saved_tensors) == 4:  # of the kernel
-            return *torch.ops.mmdet_scconv.sru_gate_backward(
-                *grads, *ctx.saved_tensors, threshold), None, None, None
-        x, weight, bias = ctx.saved_tensors
-        dtype = x.dtype
-        # the native calls read all maps in one layout, whatever they have;
-        # those of GPUs know the contiguous one alone
-        layout = torch.channels_last if x.device.type == 'cpu' and \
-            x.is_contiguous(memory_format=torch.channels_last) \
-            else torch.contiguous_format
-        x, *grads = (t.to(weight.dtype).contiguous(memory_format=layout)
-                     for t in (x, *grads))
-        logits, mean, rstd = torch.native_group_norm(
-            x, weight, bias, x.shape[0], x.shape[1],
-            x.shape[2] * x.shape[3], groups, eps)
-        grad = torch.cat(grads, dim=1)
-        both = (grads[0] + grads[1]).repeat(1, 2, 1, 1)
-        grad_x = torch.ops.aten.threshold_backward(grad, logits, threshold)
-        both -= torch.ops.aten.threshold_backward(both, logits, threshold)
-        gate = logits.sigmoid_()
-        both *= gate
-        grad_x += both
-        grad_logits = both.mul_(x).mul_(1 - gate).contiguous(
-            memory_format=layout)
-        through_norm, grad_weight, grad_bias = \
-            torch.ops.aten.native_group_norm_backward(
-                grad_logits, x, mean, rstd, weight, x.shape[0], x.shape[1],
-                x.shape[2] * x.shape[3], groups,
-                list(ctx.needs_input_grad[:3]))
-        if through_norm is not None:
-            grad_x += through_norm
-        return grad_x.to(dtype), grad_weight, grad_bias, None, None, None
-
-
-class Gate(NamedTuple):
-    """The SRU, with w_gamma folded into its GroupNorm's weight and bias.
-
-    Args:
-        weight (Tensor): (C, ), of the dtype to compute in.
-        bias (Tensor): (C, ), of the same.
-        groups (int): Of the GroupNorm.
-        eps (float): Of the GroupNorm.
-        threshold (float): Of the logits.
-        sizes (tuple): Channels that go up, and low.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    groups: int
-    eps: float
-    threshold: float
-    sizes: tuple[int, int]
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> the parts of the output that go up and low."""
-        if torch.compiler.is_exporting():  # in terms that ONNX has
-            wide = x.to(self.weight.dtype)
-            logits = torch.group_norm(wide, self.groups, self.weight,
-                                      self.bias, self.eps)
-            kept = torch.where(logits > self.threshold, wide, 0)
-            both = sum(((wide - kept) * logits.sigmoid()).chunk(2, dim=1))
-            halves = [(k + both).to(x.dtype) for k in kept.chunk(2, dim=1)]
-        else:
-            halves = SRUGate.apply(x, *self[:5])
-        if self.sizes[0] == self.sizes[1]:
-            return tuple(halves)
-        return torch.cat(halves, dim=1).split(self.sizes, dim=1)
-
-
-def has_hooks(layer: nn.Module) -> bool:
-    """Whether something waits for the calls of a layer's submodules: hooks
-    (pruning, sharded parameters) or parametrizations, which are children of
-    what has none."""
-    for child in layer._modules.values():
-        if child._forward_hooks or child._forward_pre_hooks or \
-                child._backward_hooks or child._backward_pre_hooks or \
-                'parametrizations' in child._modules or has_hooks(child):
-            return True
-    return False
+from .recomputed import Recomputed, records_eagerly
+from .sru_gate import Gate
 
 
 def uses_running_statistics(norm: nn.Module) -> bool:
@@ -256,56 +140,6 @@ def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
     return torch.einsum('nhwgc,gochw->ngo', sums, weight).flatten(1)
 
 
-class Recomputed:
-    """Maps that the backward pass computes anew instead of keeping them.
-
-    For maps that are cheap to compute. As a context, it makes autograd save
-    nothing of them, whoever uses them.
-
-    Args:
-        function (Callable): Takes x, yields each map as soon as it is made,
-            before anything uses it.
-        x (Tensor): What all of them follow from; is kept.
-    """
-
-    def __init__(self, function: Callable[[Tensor], Iterator[Tensor]],
-                 x: Tensor) -> None:
-        self.function, self.x = function, x
-        device = x.device.type
-        self.autocast = torch.autocast(
-            device, torch.get_autocast_dtype(device),
-            torch.is_autocast_enabled(device))
-        self.maps, self.again = [], []
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(
-            self.pack, self.unpack)
-
-    def __enter__(self) -> list[Tensor]:
-        self.hooks.__enter__()
-        for made in self.function(self.x):
-            self.maps.append(made)
-        return self.maps
-
-    def __exit__(self, *error) -> None:
-        self.hooks.__exit__(*error)
-        self.maps.clear()
-
-    def pack(self, saved: Tensor):
-        storage = saved.untyped_storage().data_ptr()
-        for i, made in enumerate(self.maps):
-            if made.untyped_storage().data_ptr() == storage:
-                return i, saved.shape, saved.stride(), saved.storage_offset()
-        return saved
-
-    def unpack(self, packed) -> Tensor:
-        if isinstance(packed, Tensor):
-            return packed
-        if not self.again:
-            with torch.no_grad(), self.autocast:
-                self.again += self.function(self.x.detach())
-        i, *geometry = packed
-        return self.again[i].as_strided(*geometry)
-
-
 def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
                   x: Tensor) -> Iterator[Tensor]:
     """SRU and squeezes: both parts, what is pooled of them, up and points.
@@ -322,18 +156,6 @@ def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
     low = F.conv2d(pooled, weights.squeeze_low_weight,
                    weights.squeeze_low_bias)
     yield torch.cat([pool(up), low], dim=1)
-
-
-def records_eagerly(*tensors: Tensor | None) -> bool:
-    """Whether autograd keeps maps that follow from these now, and would keep
-    what it need not.
-
-    Not in a compiler's graph, nor in a trace, which must be the same with and
-    without gradients.
-    """
-    return torch.is_grad_enabled() and not (
-        torch.compiler.is_compiling() or torch.jit.is_tracing()) and any(
-            t is not None and t.requires_grad for t in tensors)
 
 
 def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 NAME = 'mmdet_scconv_kernels'
-SOURCE = Path(__file__).parent / 'csrc' / 'sru_gate.cpp'
+SOURCE = Path(__file__).parent / 'cpu.cpp'
 
 
 def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:

@@ -60,7 +60,7 @@ def can_run(x: Tensor, out_channels: int, up: int, low: int) -> bool:
 def fits_deployed(conv: nn.Module, x: Tensor) -> bool:
     """:func:`fits` of a DeployedSCConv: where those of a small layer were
     right."""
-    return ((x.is_cuda or INTERPRETED) and conv.use_triton
+    return ((x.is_cuda or INTERPRETED)
             and can_run(x, conv.out_channels, len(conv.squeeze_up_bias),
                         len(conv.squeeze_low_bias))
             and is_right_in_general(x.device, compute_dtype(x)))
@@ -116,7 +116,7 @@ def is_right_in_general(device: torch.device, dtype: torch.dtype) -> bool:
 
 @cache
 def small_layer() -> nn.Module:
-    from .scconv import SCConv
+    from ..scconv import SCConv
     return SCConv(32, 32, 3, stride=2, padding=1, gn_groups=4,
                   bias=False).eval()
 

@@ -2,15 +2,15 @@
 import torch
 from torch import Tensor, nn
 
-from . import gpu
-from .scconv_fused import (
+from ..kernels import choose, gpu
+from .affine_cru import (
     AffineCRU,
-    Gate,
     Geometry,
     affine_scconv,
     fold_norms,
     scale_and_shift,
 )
+from .sru_gate import Gate
 
 
 class DeployedSCConv(nn.Module):
@@ -28,6 +28,8 @@ class DeployedSCConv(nn.Module):
     Shape: as the SCConv's.
     """
 
+    deployed = True
+
     def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
         super().__init__()
         cru = conv.cru
@@ -35,7 +37,7 @@ class DeployedSCConv(nn.Module):
         self.out_channels = conv.out_channels
         # made while the SCConv is still there, which the form is compared with
         self.triton_options = gpu.options_of(conv) if gpu.HAS_TRITON else None
-        self.use_triton = conv.implementation == 'fused'
+        self.implementation = conv.implementation
         with torch.no_grad():
             gate = conv.gate(cru.gwc.weight.dtype)
             self.gate_options = gate[2:]
@@ -52,8 +54,9 @@ class DeployedSCConv(nn.Module):
                 self.register_buffer(name, value.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        if gpu.fits_deployed(self, x):
-            return gpu.deployed_scconv(self, x)
+        by_kernels = choose(self, x)
+        if by_kernels is not None:
+            return by_kernels(self, x)
         dtype = torch.promote_types(x.dtype, torch.float32)
         gate = Gate(self.gate_weight.to(dtype), self.gate_bias.to(dtype),
                     *self.gate_options)
