@@ -12,9 +12,11 @@ RUN := $(VENV)/bin/python
 demo: $(READY)
 	$(RUN) tools/demo.py
 
-# two processes of one thread each
+# two processes of one thread each; the GPU's kernels in Triton's interpreter
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --timeout 300
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(RUN) -m pytest -m "not slow" \
+		-n 2 --timeout 300 tests/test_layers/test_triton.py
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow

@@ -61,6 +61,6 @@ setup(
         test=[
             'build', 'hypothesis', 'onnx', 'onnxruntime', 'onnxscript',
             'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff', 'safetensors',
-            'scikit-learn'
+            'scikit-learn', 'triton; sys_platform == "linux"'
         ],
     ))

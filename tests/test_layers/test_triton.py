@@ -12,12 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import randomise  # noqa: E402
 
 from mmdet_scconv.layers import SCConv  # noqa: E402
 from mmdet_scconv.layers.kernels import gpu  # noqa: E402
+
+if gpu.HAS_TRITON:
+    from mmdet_scconv.layers import triton_scconv
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytestmark = pytest.mark.skipif(
@@ -31,7 +38,14 @@ def full_precision(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
 
 
-def layers(channels=32, out_channels=32, **options):
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch, request):
+    """Not compared before their first use, but in the tests of that."""
+    if 'nothing_compared' not in request.fixturenames:
+        monkeypatch.setattr(gpu, 'compared', lambda *args: True)
+
+
+def layers(channels=16, out_channels=16, **options):
     """A randomised layer in eval mode, and its definition in float64."""
     layer = SCConv(channels, out_channels, **dict(
         dict(kernel_size=3, padding='same', bias=False, gn_groups=4),
@@ -42,7 +56,7 @@ def layers(channels=32, out_channels=32, **options):
     return layer.to(DEVICE), definition.to(DEVICE)
 
 
-def maps(channels=32, size=(7, 5), batch=2, dtype=torch.float32,
+def maps(channels=16, size=(7, 5), batch=2, dtype=torch.float32,
          memory_format=torch.channels_last):
     """Channels whose mean is large against their spread among them."""
     x = torch.randn(batch, channels, *size,
@@ -68,7 +82,7 @@ def assert_near(actual, expected, dtype):
 
 def assert_equals_definition(options, dtype=torch.float32, **input_options):
     layer, definition = layers(**options)
-    x = maps(options.get('channels', 32), dtype=dtype, **input_options)
+    x = maps(options.get('channels', 16), dtype=dtype, **input_options)
     assert gpu.fits(layer, x)
     out, grads = run(layer, x)
     expected, expected_grads = run(definition, x.double())
@@ -89,7 +103,7 @@ def assert_equals_definition(options, dtype=torch.float32, **input_options):
     dict(channels=24, out_channels=48, gn_groups=3),
     dict(kernel_size=5, dilation=2),
     dict(gwc_groups=1),
-    dict(gwc_groups=4, gate_threshold=0.6),
+    dict(gwc_groups=4, gate_threshold=0.6, channels=32),
     pytest.param(dict(channels=160, out_channels=160),
                  marks=pytest.mark.slow),
 ], ids=str)
@@ -138,7 +152,7 @@ def test_any_memory_layout():
 
 def test_deployed():
     layer, definition = layers(stride=2)
-    norm = randomise(torch.nn.BatchNorm2d(32)).eval()
+    norm = randomise(torch.nn.BatchNorm2d(16)).eval()
     deployed = layer.deploy(norm.to(DEVICE))
     x = maps()
     expected = norm.double()(definition(x.double()))
@@ -173,7 +187,7 @@ def test_where_the_kernels_do_not_fit():
 
 
 def test_too_large_for_their_integers(monkeypatch):
-    monkeypatch.setattr(gpu, 'LIMIT', 2 * 32 * 7 * 5)
+    monkeypatch.setattr(gpu, 'LIMIT', 2 * 16 * 7 * 5)
     assert not gpu.fits(layers()[0], maps())
     assert gpu.fits(layers()[0], maps(batch=1))
 
@@ -211,6 +225,52 @@ def test_a_device_on_which_they_are_wrong(fault, message, monkeypatch,
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         layer(maps())
+
+
+class Counted(TorchDispatchMode):
+    """Counts what runs on the device: PyTorch's operators that compute, and
+    launches of Triton kernels."""
+
+    ALLOCATE_OR_VIEW = ('empty', 'new_empty', 'empty_like', 'detach',
+                        'split_with_sizes', 'view', 'permute', 'alias')
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.counts = []
+        launch = triton_scconv.Launch.__call__
+
+        def counted_launch(*args):
+            self.counts.append('kernel')
+            with _disable_current_modes():  # the interpreter's own copies
+                launch(*args)
+
+        monkeypatch.setattr(triton_scconv.Launch, '__call__', counted_launch)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name not in self.ALLOCATE_OR_VIEW:
+            self.counts.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+def test_launches(batch, monkeypatch):
+    """A dense convolution and its BatchNorm: 2; the reference: 39, and 71
+    backward."""
+    layer, _ = layers()
+    x = maps(batch=batch)
+    with monkeypatch.context() as patch, Counted(patch) as inference, \
+            torch.no_grad():
+        layer(x)
+    assert len(inference.counts) == 5, inference.counts
+    x = x.requires_grad_()
+    with monkeypatch.context() as patch, Counted(patch) as forward:
+        out = layer(x)
+    assert len(forward.counts) == 5, forward.counts
+    grad = torch.randn_like(out)
+    with monkeypatch.context() as patch, Counted(patch) as backward:
+        torch.autograd.grad(out, [x, *layer.parameters()], grad)
+    assert len(backward.counts) == 10, backward.counts
 
 
 @pytest.mark.skipif(DEVICE != 'cuda', reason='needs a GPU')
