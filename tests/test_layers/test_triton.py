@@ -24,7 +24,7 @@ from mmdet_scconv.layers import SCConv  # noqa: E402
 from mmdet_scconv.layers.kernels import gpu  # noqa: E402
 
 if gpu.HAS_TRITON:
-    from mmdet_scconv.layers import triton_scconv
+    from mmdet_scconv.layers.kernels import triton_scconv
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytestmark = pytest.mark.skipif(
