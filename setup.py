@@ -45,7 +45,7 @@ setup(
     packages=find_packages(include=['mmdet_scconv', 'mmdet_scconv.*']),
     package_data={
         'mmdet_scconv.layers.kernels': ['cpu.cpp'],
-        'mmdet_scconv.paper': ['report.html'],
+        'mmdet_scconv.visualization': ['report.html'],
     },
     cmdclass=dict(build_py=BuildWithMim),
     # The MM stack is not a hard requirement: its packages have two sets of
