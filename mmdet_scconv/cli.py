@@ -27,11 +27,12 @@ from .pretrained.safe_load import CheckpointError, load_as_data, refuse_code
 from .pretrained.whole import load_whole
 from .stack import check_cuda_operators
 
-# What a training should not be without, by name in default_hooks.
+# What a training should not be without, by name in default_hooks; found from
+# any default scope.
 TRAINING_HOOKS = dict(
-    check_loss='CheckLossHook',
-    epoch_length='EpochLengthHook',
-    epoch_seed='EpochSeedHook')
+    check_loss='mmdet.CheckLossHook',
+    epoch_length='mmdet.EpochLengthHook',
+    epoch_seed='mmdet.EpochSeedHook')
 
 SYNC_BN = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
@@ -189,7 +190,7 @@ def protect_training(cfg: Config) -> None:
     hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
     if hooks.checkpoint is not None and \
             hooks.checkpoint.type in ('CheckpointHook', CheckpointHook):
-        hooks.checkpoint.type = 'SafeCheckpointHook'
+        hooks.checkpoint.type = 'mmdet.SafeCheckpointHook'
     for name, hook in TRAINING_HOOKS.items():
         hooks.setdefault(name, dict(type=hook))
     if cfg.get('randomness', {}).get('deterministic'):

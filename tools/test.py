@@ -73,7 +73,7 @@ def main():
         cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     if args.deploy:
         cfg.custom_hooks = [*cfg.get('custom_hooks', []),
-                            dict(type='DeployHook')]
+                            dict(type='mmdet.DeployHook')]
     runner = build_runner(cfg)
     if checkpoint is not None:
         load_weights(runner.model, checkpoint, args.checkpoint)

@@ -1,7 +1,7 @@
 """Says before a training what pretrained weights are missing."""
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule
-from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
 
 from ..backbones import SwapResNet
