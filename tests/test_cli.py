@@ -130,7 +130,9 @@ def test_process_group_is_left(tmp_path):
 
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_tools_leave_the_group_after_an_error(tool, tmp_path, monkeypatch):
+def test_tools_leave_the_group_after_an_error(tool, tmp_path, monkeypatch,
+                                              data_home):
+    monkeypatch.chdir(data_home)
 
     def build_runner(cfg):
         join_group(tmp_path)
