@@ -44,8 +44,8 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmdet_scconv', 'mmdet_scconv.*']),
     package_data={
-        'mmdet_scconv.layers': ['csrc/*.cpp'],
-        'mmdet_scconv.analysis': ['report.html'],
+        'mmdet_scconv.layers.kernels': ['cpu.cpp'],
+        'mmdet_scconv.visualization': ['report.html'],
     },
     cmdclass=dict(build_py=BuildWithMim),
     # The MM stack is not a hard requirement: its packages have two sets of

@@ -21,18 +21,19 @@ else:
         datasets,
         hooks,
         layers,
+        pretrained,
         registry,
-        weights,
     )
 
     __all__ = [
         '__version__', 'backbones', 'classification', 'datasets', 'hooks',
-        'layers', 'registry', 'weights'
+        'layers', 'pretrained', 'registry'
     ]
 
 
 def __getattr__(name: str):
     """Says what to install where torch alone is."""
-    if name in ('backbones', 'classification', 'datasets', 'hooks', 'weights'):
+    if name in ('backbones', 'classification', 'datasets', 'hooks',
+                'pretrained'):
         stack.check_stack()
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

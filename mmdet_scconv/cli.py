@@ -21,17 +21,18 @@ from torch import nn
 from .datasets.checked import DataError
 from .datasets.missing import missing_files, what_to_do
 from .hosts import die_with_parent
+from .pretrained.checkpoint import is_known, is_url, local_file
+from .pretrained.resume import check_resumable, find_resumable
+from .pretrained.safe_load import CheckpointError, load_as_data, refuse_code
+from .pretrained.whole import load_whole
 from .stack import check_cuda_operators
-from .weights.checkpoint import is_known, is_url, local_file
-from .weights.resume import check_resumable, find_resumable
-from .weights.safe_load import CheckpointError, load_as_data, refuse_code
-from .weights.whole import load_whole
 
-# What a training should not be without, by name in default_hooks.
+# What a training should not be without, by name in default_hooks; found from
+# any default scope.
 TRAINING_HOOKS = dict(
-    check_loss='CheckLossHook',
-    epoch_length='EpochLengthHook',
-    epoch_seed='EpochSeedHook')
+    check_loss='mmdet.CheckLossHook',
+    epoch_length='mmdet.EpochLengthHook',
+    epoch_seed='mmdet.EpochSeedHook')
 
 SYNC_BN = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
@@ -189,7 +190,7 @@ def protect_training(cfg: Config) -> None:
     hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
     if hooks.checkpoint is not None and \
             hooks.checkpoint.type in ('CheckpointHook', CheckpointHook):
-        hooks.checkpoint.type = 'SafeCheckpointHook'
+        hooks.checkpoint.type = 'mmdet.SafeCheckpointHook'
     for name, hook in TRAINING_HOOKS.items():
         hooks.setdefault(name, dict(type=hook))
     if cfg.get('randomness', {}).get('deterministic'):

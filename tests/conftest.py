@@ -186,7 +186,7 @@ def data_home(tmp_path_factory):
 def torch_home(tmp_path_factory):
     """A torch cache that holds the ImageNet checkpoints by name (random
     weights), as on a machine without network."""
-    from mmdet_scconv.weights.checkpoint import cached_file
+    from mmdet_scconv.pretrained.checkpoint import cached_file
     home = tmp_path_factory.mktemp('torch_home')
     checkpoints = home / 'hub' / 'checkpoints'
     checkpoints.mkdir(parents=True)
@@ -202,9 +202,9 @@ def torch_home(tmp_path_factory):
 def kernel_cache():
     """An ``XDG_CACHE_HOME`` that holds the SRU's compiled kernel: built once
     for all workers of a session."""
-    from mmdet_scconv.layers import kernels
+    from mmdet_scconv.layers.kernels import cpu
     cache = os.path.join(os.environ['XDG_CACHE_HOME'], 'with_kernel')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('XDG_CACHE_HOME', cache)
-        kernels.build()
+        cpu.build()
     return cache

@@ -55,10 +55,10 @@ def test_any_config_is_protected():
         checkpoint=dict(type='CheckpointHook', max_keep_ckpts=2))))
     protect_training(cfg)
     assert types(cfg) == dict(
-        checkpoint='SafeCheckpointHook',
-        check_loss='CheckLossHook',
-        epoch_length='EpochLengthHook',
-        epoch_seed='EpochSeedHook')
+        checkpoint='mmdet.SafeCheckpointHook',
+        check_loss='mmdet.CheckLossHook',
+        epoch_length='mmdet.EpochLengthHook',
+        epoch_seed='mmdet.EpochSeedHook')
     assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
     assert cfg.custom_imports.imports == ['mmdet_scconv']
     empty = Config()
@@ -86,8 +86,8 @@ def test_own_hooks_stay():
     assert types(cfg) == dict(
         checkpoint='Mine',
         check_loss='Mine',
-        epoch_length='EpochLengthHook',
-        epoch_seed='EpochSeedHook')
+        epoch_length='mmdet.EpochLengthHook',
+        epoch_seed='mmdet.EpochSeedHook')
     assert cfg.custom_imports.imports == ['mine', 'mmdet_scconv']
 
 
@@ -130,7 +130,9 @@ def test_process_group_is_left(tmp_path):
 
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_tools_leave_the_group_after_an_error(tool, tmp_path, monkeypatch):
+def test_tools_leave_the_group_after_an_error(tool, tmp_path, monkeypatch,
+                                              data_home):
+    monkeypatch.chdir(data_home)
 
     def build_runner(cfg):
         join_group(tmp_path)

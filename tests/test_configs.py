@@ -15,7 +15,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from mmdet_scconv.analysis.rows import TABLES
+from mmdet_scconv.paper.rows import TABLES
 
 # ablations differ from a row in conv2 alone, the scratch baseline from
 # SCConv's in the backbone, R101 on COCO from R101 on VOC as R50 does;

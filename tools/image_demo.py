@@ -11,7 +11,6 @@ import cv2
 from mmdet.apis import DetInferencer
 from rich.progress import track
 
-from mmdet_scconv.analysis.fonts import use_font_for
 from mmdet_scconv.backbones.deploy import deploy_backbone
 from mmdet_scconv.cli import (
     check_checkpoint,
@@ -19,7 +18,8 @@ from mmdet_scconv.cli import (
     load_weights,
     picture_names,
 )
-from mmdet_scconv.weights.safe_load import refuse_code
+from mmdet_scconv.pretrained.safe_load import refuse_code
+from mmdet_scconv.visualization.fonts import use_font_for
 
 
 def parse_args():

@@ -18,15 +18,15 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mmdet_scconv.analysis.results import TableResults
-from mmdet_scconv.analysis.rows import (
+from mmdet_scconv.paper.results import TableResults
+from mmdet_scconv.paper.rows import (
     COCO_STYLE,
     DETECTION_SHAPE,
     TABLES,
     Row,
     Table,
 )
-from mmdet_scconv.analysis.runs import (
+from mmdet_scconv.paper.runs import (
     Run,
     RunError,
     execute,

@@ -7,7 +7,6 @@ from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine import ConfigDict
 
-from mmdet_scconv.analysis.fonts import use_font_for
 from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
@@ -21,6 +20,7 @@ from mmdet_scconv.cli import (
     tta_settings,
 )
 from mmdet_scconv.hosts import watched_hosts
+from mmdet_scconv.visualization.fonts import use_font_for
 
 
 def parse_args():
@@ -73,7 +73,7 @@ def main():
         cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     if args.deploy:
         cfg.custom_hooks = [*cfg.get('custom_hooks', []),
-                            dict(type='DeployHook')]
+                            dict(type='mmdet.DeployHook')]
     runner = build_runner(cfg)
     if checkpoint is not None:
         load_weights(runner.model, checkpoint, args.checkpoint)

@@ -1,6 +1,5 @@
 from .cifar import CIFARGhostResNet, CIFARResNet
-from .swap_resnet import SwapResNet
-from .zoo import (
+from .resnets import (
     GhostResNet,
     OctConvResNet,
     SCConvResNet,
@@ -9,6 +8,7 @@ from .zoo import (
     SPConvResNet,
     TiedConvResNet,
 )
+from .swap_resnet import SwapResNet
 
 __all__ = [
     'CIFARGhostResNet', 'CIFARResNet', 'GhostResNet', 'OctConvResNet',

@@ -5,8 +5,8 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from ..layers.common import check
+from .resnets import GhostResNet
 from .swap_resnet import SwapResNet
-from .zoo import GhostResNet
 
 # blocks of each of the three stages: depth 6n + 2
 SMALL = {6 * n + 2: n for n in (3, 5, 7, 9, 18)}

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..weights import LoadReport, prepare_pretrained, pretrained_cfgs
+from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
 
 
 def inner_norm(norm_cfg: dict, width: int) -> nn.Module:
@@ -305,7 +305,7 @@ class SwapResNet(ResNet):
         """Initialise as ResNet does, and say what was loaded.
 
         ``Pretrained`` is this package's (see
-        :class:`mmdet_scconv.weights.Pretrained`); its report is logged and
+        :class:`mmdet_scconv.pretrained.Pretrained`); its report is logged and
         kept as ``load_report``. What is frozen without weights is an error
         when the training starts (:meth:`train`), as ``load_from`` and a
         resumed checkpoint come later; where that is allowed, a warning here.

@@ -1,7 +1,7 @@
 """Runs backbone and neck in the channels_last memory format."""
 import torch
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
 from .model_parts import detector
 

@@ -2,8 +2,8 @@
 from itertools import chain
 
 import torch
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
 
 def image_paths(data_batch: dict) -> list[str]:

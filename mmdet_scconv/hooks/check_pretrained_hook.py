@@ -1,11 +1,11 @@
 """Says before a training what pretrained weights are missing."""
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule
-from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
 
 from ..backbones import SwapResNet
-from ..weights import prepare_pretrained
+from ..pretrained import prepare_pretrained
 
 
 @HOOKS.register_module()

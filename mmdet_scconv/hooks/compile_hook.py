@@ -2,8 +2,8 @@
 from collections.abc import Sequence
 
 import torch
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
 from .model_parts import detector
 

@@ -1,8 +1,8 @@
 """Tests the backbone in its form for inference."""
 import copy
 
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
 from ..backbones.deploy import deploy_backbone
 from .model_parts import detector

@@ -1,6 +1,6 @@
 """Says in the log how long an epoch is."""
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
 EPOCH_LENGTH = 'iters_per_epoch'
 

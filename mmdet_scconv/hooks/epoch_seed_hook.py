@@ -1,6 +1,6 @@
 """Random numbers that do not depend on interruptions."""
+from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, set_random_seed
 
 

@@ -5,10 +5,10 @@ import shutil
 from contextlib import contextmanager, suppress
 from glob import escape, glob
 
+from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..atomic import PART, AtomicBackend, write_atomically

@@ -26,7 +26,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from . import gpu
 from .common import (
     DropInConv,
     IntOrPair,
@@ -37,8 +36,8 @@ from .common import (
     is_int,
     stride_pool,
 )
-from .scconv_deploy import DeployedSCConv
-from .scconv_fused import (
+from .fused import (
+    DeployedSCConv,
     Gate,
     Geometry,
     affine_scconv,
@@ -47,6 +46,7 @@ from .scconv_fused import (
     is_affine,
     uses_running_statistics,
 )
+from .kernels import choose
 
 LOW_WIDTHS = ('tables', 'text')
 IMPLEMENTATIONS = ('fused', 'torch', 'reference')
@@ -290,11 +290,11 @@ class SCConv(DropInConv):
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
         implementation (str): 'fused' does the same with fewer passes over
-            memory (scconv_fused.py), by compiled kernels where there are
-            some; 'torch' is that without kernels; 'reference' is the
-            definition. Where a submodule has hooks or parametrizations, for
-            empty inputs, and for units other than 'S+C' the latter runs in
-            any case. Defaults to 'fused'.
+            memory (fused/, which has a table of what runs when), by compiled
+            kernels where there are some; 'torch' is that without kernels;
+            'reference' is the definition. Where a submodule has hooks or
+            parametrizations, for empty inputs, and for units other than 'S+C'
+            the latter runs in any case. Defaults to 'fused'.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
     ceil(W / stride)).
@@ -303,6 +303,8 @@ class SCConv(DropInConv):
         ValueError: For an option out of its range; names the argument, the
             value and what is allowed.
     """
+
+    deployed = False  # read where kernels are chosen
 
     def __init__(
         self,
@@ -396,8 +398,9 @@ class SCConv(DropInConv):
 
     def fused_forward(self, x: Tensor) -> Tensor:
         """As ``forward`` with units 'S+C', in few passes over memory."""
-        if self.implementation == 'fused' and gpu.fits(self, x):
-            return gpu.scconv(self, x)
+        by_kernels = choose(self, x)
+        if by_kernels is not None:
+            return by_kernels(self, x)
         gate = self.gate(torch.promote_types(x.dtype, torch.float32))
         cru = self.cru
         if not is_affine(cru):

@@ -12,9 +12,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdet_scconv.analysis.complexity import count
-from mmdet_scconv.analysis.rows import TABLES
 from mmdet_scconv.classification import make_digit_folders
+from mmdet_scconv.paper.complexity import count
+from mmdet_scconv.paper.rows import TABLES
 
 DEMO = 'configs/demo/scconv-r18_10e_digits-classification.py'
 CASES = [(table.config.format(slug=row.slug), row, table)

@@ -18,11 +18,11 @@ from mmengine.structures import InstanceData
 from PIL import Image
 from two_images import Data
 
-from mmdet_scconv.analysis.predictions import read_predictions
 from mmdet_scconv.datasets import voc_to_coco
 from mmdet_scconv.datasets.check import find_flaws, flaws_between, parts_of
 from mmdet_scconv.datasets.checked import through_the_door
 from mmdet_scconv.datasets.findings import DataError, read_flag
+from mmdet_scconv.visualization.predictions import read_predictions
 
 HEIGHT, WIDTH = IMAGE_SIZE
 

@@ -6,7 +6,6 @@ from conftest import REPO
 from mmdet.registry import MODELS
 from torch import nn
 
-from mmdet_scconv.analysis.models import read_config
 from mmdet_scconv.deployment.detector import (
     DetectorGraph,
     Predictions,
@@ -16,6 +15,7 @@ from mmdet_scconv.deployment.export import export
 from mmdet_scconv.deployment.judge import Part
 from mmdet_scconv.deployment.operators import padded_nms, roi_align
 from mmdet_scconv.deployment.parts import part_of
+from mmdet_scconv.visualization.models import read_config
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 SMALL = {

@@ -74,8 +74,8 @@ def test_stops_the_training_before_it_saves(tmp_path):
     runner = toy_runner(
         tmp_path,
         hooks=[Spoil()],
-        check_loss=dict(type='CheckLossHook'),
-        checkpoint=dict(type='SafeCheckpointHook', interval=1))
+        check_loss=dict(type='mmdet.CheckLossHook'),
+        checkpoint=dict(type='mmdet.SafeCheckpointHook', interval=1))
     with pytest.raises(FloatingPointError, match='iteration 3 .*loss=nan'):
         runner.train()
     assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1.pth']

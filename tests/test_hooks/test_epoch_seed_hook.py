@@ -28,7 +28,7 @@ def draw(work_dir, workers, resume_from=None, **options):
         work_dir,
         hooks=[numbers],
         workers=workers,
-        epoch_seed=dict(type='EpochSeedHook'),
+        epoch_seed=dict(type='mmdet.EpochSeedHook'),
         **options)
     if resume_from:
         runner._resume, runner._load_from = True, resume_from

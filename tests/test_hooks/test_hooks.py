@@ -181,7 +181,7 @@ def test_deployed_with_moving_averages(tmp_path):
         test_cfg=dict(),
         test_evaluator=[Rising()],
         custom_hooks=[dict(type='EMAHook', update_buffers=True),
-                      dict(type='DeployHook')],
+                      dict(type='mmdet.DeployHook')],
         log_level='ERROR',
         experiment_name='moving').test()
     forms = model.forms

@@ -12,7 +12,7 @@ from mmengine.runner import FlexibleRunner
 from toy import Noise, Toy, toy_runner
 
 from mmdet_scconv.atomic import write_atomically
-from mmdet_scconv.weights.resume import check_resumable, find_resumable
+from mmdet_scconv.pretrained.resume import check_resumable, find_resumable
 
 
 class Fill(Hook):
@@ -29,7 +29,7 @@ class Fill(Hook):
 
 def train(work_dir, **options):
     checkpoint = dict(
-        type='SafeCheckpointHook', interval=1, max_keep_ckpts=1)
+        type='mmdet.SafeCheckpointHook', interval=1, max_keep_ckpts=1)
     hooks = options.pop('hooks', ())
     toy_runner(
         work_dir, hooks=hooks, checkpoint=dict(checkpoint, **options)).train()
@@ -138,10 +138,10 @@ def test_checkpoints_that_are_folders(tmp_path):
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         default_hooks=dict(
             checkpoint=dict(
-                type='SafeCheckpointHook', interval=1, max_keep_ckpts=1),
-            check_loss=dict(type='CheckLossHook'),
-            epoch_length=dict(type='EpochLengthHook'),
-            epoch_seed=dict(type='EpochSeedHook')),
+                type='mmdet.SafeCheckpointHook', interval=1, max_keep_ckpts=1),
+            check_loss=dict(type='mmdet.CheckLossHook'),
+            epoch_length=dict(type='mmdet.EpochLengthHook'),
+            epoch_seed=dict(type='mmdet.EpochSeedHook')),
         log_level='ERROR',
         experiment_name='folders').train()
     assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_3.pth']

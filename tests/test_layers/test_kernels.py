@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO, load_script
 
-from mmdet_scconv.layers import kernels
+from mmdet_scconv.layers.kernels import cpu
 
 INTEL = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -20,9 +20,9 @@ flags\t\t: fpu sse2 avx avx2 avx512f
 
 def test_tests_have_their_own_cache():
     """Neither the user's kernel nor one of another test."""
-    assert not kernels.BUILT
-    assert not kernels.library_path().exists()
-    assert Path.home() not in kernels.library_path().parents
+    assert not cpu.BUILT
+    assert not cpu.library_path().exists()
+    assert Path.home() not in cpu.library_path().parents
 
 
 def test_a_library_for_each_kind_of_cpu(tmp_path, monkeypatch):
@@ -32,9 +32,9 @@ def test_a_library_for_each_kind_of_cpu(tmp_path, monkeypatch):
     for missing in ('', ' avx512f', ' avx2'):
         cpuinfo = tmp_path / 'cpuinfo'
         cpuinfo.write_text(INTEL.replace(missing, ''))
-        features = kernels.cpu_features(str(cpuinfo))
-        monkeypatch.setattr(kernels, 'cpu_features', lambda f=features: f)
-        paths.append(kernels.library_path())
+        features = cpu.cpu_features(str(cpuinfo))
+        monkeypatch.setattr(cpu, 'cpu_features', lambda f=features: f)
+        paths.append(cpu.library_path())
         monkeypatch.undo()
     assert len(set(paths)) == 3
 
@@ -46,11 +46,11 @@ def test_a_library_for_each_kind_of_cpu(tmp_path, monkeypatch):
 ])
 def test_cpu_features(text, expected, tmp_path):
     (tmp_path / 'cpuinfo').write_text(text)
-    assert kernels.cpu_features(str(tmp_path / 'cpuinfo')) == expected
+    assert cpu.cpu_features(str(tmp_path / 'cpuinfo')) == expected
 
 
 def test_cpu_features_where_the_system_lists_none(tmp_path):
-    assert os.uname().machine in kernels.cpu_features(str(tmp_path / 'none'))
+    assert os.uname().machine in cpu.cpu_features(str(tmp_path / 'none'))
 
 
 @pytest.fixture
@@ -68,11 +68,11 @@ def build(monkeypatch):
 
 
 def test_what_is_built_is_not_built_again(monkeypatch, capsys):
-    monkeypatch.setattr(kernels, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'BUILT', True)
     monkeypatch.setattr(sys, 'argv', ['build_kernels.py'])
     monkeypatch.setenv('PATH', '')
     load_script(REPO / 'tools/misc/build_kernels.py').main()
-    assert str(kernels.library_path()) in capsys.readouterr().out
+    assert str(cpu.library_path()) in capsys.readouterr().out
 
 
 def test_no_compiler_is_one_line(build, tmp_path, monkeypatch):

@@ -20,10 +20,11 @@ from torch.utils._python_dispatch import (
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import randomise  # noqa: E402
 
-from mmdet_scconv.layers import SCConv, gpu  # noqa: E402
+from mmdet_scconv.layers import SCConv  # noqa: E402
+from mmdet_scconv.layers.kernels import gpu  # noqa: E402
 
 if gpu.HAS_TRITON:
-    from mmdet_scconv.layers import triton_scconv
+    from mmdet_scconv.layers.kernels import triton_scconv
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytestmark = pytest.mark.skipif(

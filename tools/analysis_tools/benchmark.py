@@ -16,13 +16,17 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 
-from mmdet_scconv.analysis import benchmark
-from mmdet_scconv.analysis.tables import (
-    markdown_table,
-    print_table,
-    write_csv,
+from mmdet_scconv.benchmark import drawing, measuring
+from mmdet_scconv.benchmark.cases import (
+    DTYPES,
+    EXECUTIONS,
+    FORMS,
+    PARTS,
+    TASKS,
+    Case,
 )
 from mmdet_scconv.cli import read_config_file
+from mmdet_scconv.tables import markdown_table, print_table, write_csv
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
 DENSE, SCCONV = (str(CONFIGS / f'faster-rcnn_{slug}_fpn_1x_coco.py')
@@ -37,14 +41,14 @@ def parse_args():
     parser.add_argument(
         'systems', nargs='*', default=DEFAULT, metavar='CONFIG[:FORM]')
     for name, choices, default, text in (
-        ('part', benchmark.PARTS, 'backbone', 'what is timed; layer: '
+        ('part', PARTS, 'backbone', 'what is timed; layer: '
          "conv2 of the four stages' second blocks"),
-        ('task', benchmark.TASKS, 'inference',
+        ('task', TASKS, 'inference',
          'training: forward and '
          'backward'),
-        ('execution', benchmark.EXECUTIONS, 'eager', 'compile: torch.compile; '
+        ('execution', EXECUTIONS, 'eager', 'compile: torch.compile; '
          'cuda-graphs: its mode reduce-overhead'),
-        ('dtype', tuple(benchmark.DTYPES), 'fp32', 'bf16, fp16: autocast')):
+        ('dtype', tuple(DTYPES), 'fp32', 'bf16, fp16: autocast')):
         parser.add_argument(
             f'--{name}',
             nargs='+',
@@ -88,9 +92,9 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     path, colon, form = text.rpartition(':')
     if not colon or Path(text).exists():
         path, form = text, 'as-is'
-    if form not in benchmark.FORMS:
+    if form not in FORMS:
         raise SystemExit(f'benchmark: {text}: the form behind the colon is '
-                         f'one of {", ".join(benchmark.FORMS[1:])}')
+                         f'one of {", ".join(FORMS[1:])}')
     cfg = read_config_file(path)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
@@ -105,31 +109,30 @@ def main():
     init_default_scope('mmdet')
     systems = dict(map(read_system, args.systems))
     cases = [
-        benchmark.Case(part, task, execution, dtype, batch, tuple(args.shape),
-                   not args.batch_statistics, args.device,
-                   not args.contiguous) for part, task, execution, dtype, batch
-        in itertools.product(args.part, args.task, args.execution, args.dtype,
-                             args.batch)
+        Case(part, task, execution, dtype, batch, tuple(args.shape),
+             not args.batch_statistics, args.device, not args.contiguous)
+        for part, task, execution, dtype, batch in itertools.product(
+            args.part, args.task, args.execution, args.dtype, args.batch)
     ]
-    where = benchmark.environment(args.device)
+    where = measuring.environment(args.device)
     if args.load:
         where += f'; {args.load} busy processes beside it'
     print(where)
     results, rows = [], []
     for case in cases:
-        timings = benchmark.compare(
+        timings = measuring.compare(
             case, systems, rounds=args.rounds, load=args.load)
         results.append((case, timings))
-        new = benchmark.lines(case, timings)
-        print_table('', benchmark.COLUMNS, new)
+        new = drawing.lines(case, timings)
+        print_table('', drawing.COLUMNS, new)
         rows += new
         if args.out:  # after each case: the next may take long, or fail
-            write_csv(f'{args.out}.csv', (*benchmark.COLUMNS, 'environment'),
+            write_csv(f'{args.out}.csv', (*drawing.COLUMNS, 'environment'),
                       [[*row, where] for row in rows])
             with open(f'{args.out}.md', 'w', encoding='utf-8') as f:
                 f.write(f'{where}. Rounds: {args.rounds}.\n\n')
-                f.write(markdown_table(benchmark.COLUMNS, rows))
-            benchmark.plot(results, where).savefig(f'{args.out}.png', dpi=150)
+                f.write(markdown_table(drawing.COLUMNS, rows))
+            drawing.plot(results, where).savefig(f'{args.out}.png', dpi=150)
 
 
 if __name__ == '__main__':

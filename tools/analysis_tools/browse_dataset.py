@@ -13,8 +13,8 @@ from mmdet.structures.bbox import BaseBoxes
 from mmengine.config import DictAction
 from rich.progress import track
 
-from mmdet_scconv.analysis.fonts import use_font_for
-from mmdet_scconv.analysis.models import read_config
+from mmdet_scconv.visualization.fonts import use_font_for
+from mmdet_scconv.visualization.models import read_config
 
 
 def parse_args():

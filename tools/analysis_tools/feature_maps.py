@@ -13,8 +13,8 @@ import os.path as osp
 
 from mmengine.config import DictAction
 
-from mmdet_scconv.analysis.complexity import use_reference_form
-from mmdet_scconv.analysis.feature_maps import (
+from mmdet_scconv.paper.complexity import use_reference_form
+from mmdet_scconv.visualization.feature_maps import (
     gate_figure,
     sru_figure,
     sru_maps,
@@ -22,8 +22,8 @@ from mmdet_scconv.analysis.feature_maps import (
     stage_figure,
     stage_output,
 )
-from mmdet_scconv.analysis.figures import save_figure
-from mmdet_scconv.analysis.models import (
+from mmdet_scconv.visualization.figures import save_figure
+from mmdet_scconv.visualization.models import (
     load_model,
     read_config,
     read_picture,

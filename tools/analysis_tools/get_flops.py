@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from mmengine.config import Config, DictAction
 from rich.progress import track
 
-from mmdet_scconv.analysis.complexity import (
+from mmdet_scconv.paper.complexity import (
     COUNTERS,
     Complexity,
     count_classifier,
     count_parts,
     is_classifier,
 )
-from mmdet_scconv.analysis.models import read_config
-from mmdet_scconv.analysis.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
-from mmdet_scconv.analysis.tables import print_table, write_csv
+from mmdet_scconv.paper.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
+from mmdet_scconv.tables import print_table, write_csv
+from mmdet_scconv.visualization.models import read_config
 
 NOTES = '''\
 Params in millions; "seen": without GroupNorm's, as thop counts. FLOPs in G

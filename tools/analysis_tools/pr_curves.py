@@ -14,15 +14,15 @@ import os.path as osp
 
 from mmengine.config import DictAction
 
-from mmdet_scconv.analysis.figures import save_figure
-from mmdet_scconv.analysis.models import read_config
-from mmdet_scconv.analysis.pr_curves import COLUMNS, curve_rows, pr_figure
-from mmdet_scconv.analysis.predictions import (
+from mmdet_scconv.tables import write_csv
+from mmdet_scconv.visualization.figures import save_figure
+from mmdet_scconv.visualization.models import read_config
+from mmdet_scconv.visualization.pr_curves import COLUMNS, curve_rows, pr_figure
+from mmdet_scconv.visualization.predictions import (
     build_dataset,
     evaluate,
     read_predictions,
 )
-from mmdet_scconv.analysis.tables import write_csv
 
 
 def parse_args():

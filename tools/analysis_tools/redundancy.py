@@ -13,19 +13,19 @@ import sys
 
 from rich.progress import track
 
-from mmdet_scconv.analysis.figures import save_figure
-from mmdet_scconv.analysis.models import (
+from mmdet_scconv.cli import find_images
+from mmdet_scconv.tables import write_csv
+from mmdet_scconv.visualization.figures import save_figure
+from mmdet_scconv.visualization.models import (
     load_model,
     read_config,
     read_picture,
 )
-from mmdet_scconv.analysis.redundancy import (
+from mmdet_scconv.visualization.redundancy import (
     COLUMNS,
     measure,
     redundancy_figure,
 )
-from mmdet_scconv.analysis.tables import write_csv
-from mmdet_scconv.cli import find_images
 
 
 def parse_args():

@@ -12,7 +12,7 @@ import os.path as osp
 import torch
 from rich.progress import track
 
-from mmdet_scconv.analysis.report import Options, build_report
+from mmdet_scconv.visualization.report import Options, build_report
 
 
 def parse_args():

@@ -14,13 +14,13 @@ Writes tradeoff_NAME.png and .svg.
 import argparse
 import os.path as osp
 
-from mmdet_scconv.analysis.figures import save_figure
-from mmdet_scconv.analysis.rows import COCO_STYLE, TABLES
-from mmdet_scconv.analysis.tradeoff import (
+from mmdet_scconv.paper.rows import COCO_STYLE, TABLES
+from mmdet_scconv.paper.tradeoff import (
     own_points,
     paper_points,
     tradeoff_figure,
 )
+from mmdet_scconv.visualization.figures import save_figure
 
 
 def parse_args():

@@ -8,8 +8,11 @@ training_curves.png and .svg.
 import argparse
 import os.path as osp
 
-from mmdet_scconv.analysis.figures import save_figure
-from mmdet_scconv.analysis.training_curves import curves_figure, read_curves
+from mmdet_scconv.visualization.figures import save_figure
+from mmdet_scconv.visualization.training_curves import (
+    curves_figure,
+    read_curves,
+)
 
 
 def parse_args():

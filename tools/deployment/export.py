@@ -17,13 +17,6 @@ import argparse
 
 from mmengine.config import DictAction
 
-from mmdet_scconv.analysis.complexity import is_classifier
-from mmdet_scconv.analysis.models import (
-    load_model,
-    read_config,
-    read_picture,
-)
-from mmdet_scconv.analysis.tables import print_table
 from mmdet_scconv.deployment.export import (
     SUFFIXES,
     TOLERANCE,
@@ -32,6 +25,13 @@ from mmdet_scconv.deployment.export import (
 )
 from mmdet_scconv.deployment.judge import CHECKED, DETECTOR_CHECKED
 from mmdet_scconv.deployment.parts import PARTS, metadata_of, part_of
+from mmdet_scconv.paper.complexity import is_classifier
+from mmdet_scconv.tables import print_table
+from mmdet_scconv.visualization.models import (
+    load_model,
+    read_config,
+    read_picture,
+)
 
 
 def spelled(shapes):

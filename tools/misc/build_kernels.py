@@ -9,13 +9,13 @@ import shutil
 
 from torch.utils.cpp_extension import get_cxx_compiler
 
-from mmdet_scconv.layers import kernels
+from mmdet_scconv.layers.kernels import cpu
 
 
 def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
-    if kernels.BUILT:
-        print(f'Built before: {kernels.library_path()}')
+    if cpu.BUILT:
+        print(f'Built before: {cpu.library_path()}')
         return
     compiler = get_cxx_compiler()
     if not shutil.which(compiler.split()[0]):
@@ -23,7 +23,7 @@ def main():
             f'No C++ compiler ({compiler}). On Debian and Ubuntu: apt install '
             'build-essential python3-dev')
     try:
-        print(f'Built: {kernels.build()}')
+        print(f'Built: {cpu.build()}')
     except RuntimeError as error:
         raise SystemExit(str(error)) from None
 

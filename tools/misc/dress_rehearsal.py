@@ -25,9 +25,9 @@ from pathlib import Path
 
 import psutil
 
-from mmdet_scconv.analysis.rows import TABLES
-from mmdet_scconv.analysis.runs import last_checkpoint, last_line, trained
-from mmdet_scconv.analysis.tables import markdown_table
+from mmdet_scconv.paper.rows import TABLES
+from mmdet_scconv.paper.runs import last_checkpoint, last_line, trained
+from mmdet_scconv.tables import markdown_table
 
 TOOLS = Path(__file__).resolve().parent.parent
 CONFIGS = TOOLS.parent / 'configs' / 'scconv'

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmdet_scconv.analysis.model_index import generated_files
+from mmdet_scconv.paper.model_index import generated_files
 
 REPO = Path(__file__).resolve().parent.parent.parent
 

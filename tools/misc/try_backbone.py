@@ -12,16 +12,18 @@ from functools import partial
 
 from rich.progress import track
 
-from mmdet_scconv.analysis.tables import print_table, write_csv
-from mmdet_scconv.analysis.try_backbone import (
+from mmdet_scconv.benchmark.stock_configs import representatives
+from mmdet_scconv.benchmark.trial_table import (
     COLUMNS,
-    SIZES,
-    attempt_apart,
-    representatives,
     table_row,
-    try_config,
     write_markdown,
 )
+from mmdet_scconv.benchmark.try_backbone import (
+    SIZES,
+    attempt_apart,
+    try_config,
+)
+from mmdet_scconv.tables import print_table, write_csv
 
 
 def parse_args():

@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmdet_scconv.analysis.curves import Curves, read_curve
-from mmdet_scconv.analysis.runs import (
+from mmdet_scconv.paper.runs import (
     RunError,
     call,
     last_checkpoint,
     test_metrics,
 )
-from mmdet_scconv.analysis.tables import markdown_table
-from mmdet_scconv.weights.convert import Conversion, resnet_to_scconv
-from mmdet_scconv.weights.warm_start import METHODS
+from mmdet_scconv.tables import markdown_table
+from mmdet_scconv.visualization.curves import Curves, read_curve
+from mmdet_scconv.warm_start.blocks import METHODS
+from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
 REPO = Path(__file__).resolve().parent.parent.parent
 CONFIGS = REPO / 'configs/digits'

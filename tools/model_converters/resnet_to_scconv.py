@@ -13,9 +13,9 @@ import argparse
 import torch
 from mmengine.config import DictAction
 
-from mmdet_scconv.analysis.tables import print_table
-from mmdet_scconv.weights.convert import Conversion, resnet_to_scconv
-from mmdet_scconv.weights.warm_start import METHODS, BlockReport
+from mmdet_scconv.tables import print_table
+from mmdet_scconv.warm_start.blocks import METHODS, BlockReport
+from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
 
 def parse_args():

@@ -1,1 +1,0 @@
-"""What the tools compute and write: complexity, the paper's rows, tables."""

@@ -1,0 +1,151 @@
+"""What a benchmark measures: its cases, and the models built for them."""
+import copy
+from dataclasses import dataclass
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from ..paper.complexity import without_checkpoint
+from .textbook import to_textbook
+
+PARTS = ('backbone', 'detector', 'layer')
+TASKS = ('inference', 'training')
+FORMS = ('as-is', 'textbook', 'deploy')
+EXECUTIONS = ('eager', 'compile', 'cuda-graphs')
+# 'fp32' and 'tf32' differ on GPUs alone; the others are autocast (AMP)
+DTYPES = {
+    'fp32': None,
+    'tf32': None,
+    'bf16': torch.bfloat16,
+    'fp16': torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What all systems of one comparison have in common.
+
+    Args:
+        part (str): One of ``PARTS``; 'layer': the second block's conv2 of
+            each stage, one after the other.
+        task (str): 'inference' or 'training' (forward and backward).
+        execution (str): One of ``EXECUTIONS``; 'cuda-graphs' is
+            torch.compile's mode 'reduce-overhead'.
+        dtype (str): One of ``DTYPES``.
+        batch (int): Images a step.
+        shape (tuple): Height and width of the images in pixels.
+        norm_eval (bool): Whether BatchNorms use running statistics in
+            training, as when a detector is fine-tuned.
+        device (str): 'cpu' or 'cuda'.
+        channels_last (bool): Memory format.
+    """
+
+    part: str = 'backbone'
+    task: str = 'inference'
+    execution: str = 'eager'
+    dtype: str = 'fp32'
+    batch: int = 1
+    shape: tuple[int, int] = (800, 1344)
+    norm_eval: bool = True
+    device: str = 'cpu'
+    channels_last: bool = True
+
+    def __str__(self) -> str:
+        height, width = self.shape
+        words = [self.part, self.task, self.execution, self.dtype,
+                 f'{self.batch}x{height}x{width}', self.device]
+        if self.task == 'training':
+            words.append('norm_eval' if self.norm_eval else 'batch statistics')
+        if not self.channels_last:
+            words.append('contiguous')
+        return ', '.join(words)
+
+
+def detector_inputs(case: Case) -> tuple[Tensor, list[DetDataSample]]:
+    """Noise with four boxes an image."""
+    height, width = case.shape
+    x = torch.randn(case.batch, 3, height, width, device=case.device)
+    samples = []
+    for _ in range(case.batch):
+        corner = torch.rand(4, 2) * 0.5
+        boxes = torch.cat([corner, corner + 0.1 + 0.4 * torch.rand(4, 2)], 1)
+        sample = DetDataSample(metainfo=dict(
+            img_shape=case.shape, ori_shape=case.shape, pad_shape=case.shape,
+            batch_input_shape=case.shape, scale_factor=(1., 1.)))
+        sample.gt_instances = InstanceData(
+            bboxes=boxes * torch.tensor([width, height] * 2),
+            labels=torch.zeros(4, dtype=torch.long)).to(case.device)
+        samples.append(sample)
+    return x, samples
+
+
+def settle(backbone: nn.Module) -> None:
+    """Give BatchNorms the statistics of their inputs.
+
+    Otherwise the activations of a network of random weights explode, and
+    infinite numbers take another time than ordinary ones.
+    """
+    norms = [m for m in backbone.modules()
+             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train().momentum = 1.
+    with torch.no_grad():
+        backbone(torch.randn(2, 3, 128, 128,
+                             device=next(backbone.parameters()).device))
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+
+
+def build(cfg: dict, form: str, case: Case) -> nn.Module:
+    """One system's model (the backbone where the case is not of detectors).
+
+    Raises:
+        ValueError: If the form does not fit: textbook without SCConv,
+            deploy in a training or of a stock backbone.
+    """
+    cfg = without_checkpoint(copy.deepcopy(ConfigDict(cfg)))
+    # as many parameters have gradients as in a training from scratch
+    cfg.backbone.update(
+        norm_eval=case.norm_eval, frozen_stages=-1)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg if case.part == 'detector' else cfg.backbone)
+    model.to(case.device)
+    backbone = model.backbone if case.part == 'detector' else model
+    settle(backbone)
+    model.train(case.task == 'training')
+    if form == 'textbook':
+        to_textbook(backbone)
+    elif form == 'deploy':
+        if case.task == 'training' or not hasattr(backbone,
+                                                  'switch_to_deploy'):
+            raise ValueError(
+                f'form={form!r} is not valid for {type(backbone).__name__} '
+                f'in task={case.task!r}: only the backbones of mmdet_scconv '
+                'have it, for inference')
+        backbone.switch_to_deploy()
+    if case.channels_last:
+        backbone.to(memory_format=torch.channels_last)
+    return model
+
+
+def layer_inputs(backbone: nn.Module,
+                 case: Case) -> list[tuple[nn.Module, Tensor]]:
+    """conv2 of each stage's second block, and what comes into it."""
+    found = []
+    convs = [getattr(backbone, name)[1].conv2 for name in backbone.res_layers]
+    handles = [
+        conv.register_forward_hook(
+            lambda module, args, out: found.append((module, args[0])))
+        for conv in convs
+    ]
+    with torch.no_grad():
+        backbone(torch.randn(case.batch, 3, *case.shape, device=case.device))
+    for handle in handles:
+        handle.remove()
+    return [(conv, x.detach().requires_grad_(case.task == 'training'))
+            for conv, x in found]

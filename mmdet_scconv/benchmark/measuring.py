@@ -1,0 +1,233 @@
+"""Run time of models side by side: interleaved, as ratios, with spread.
+
+Absolute times of a shared machine are not stable. So every round runs each
+system once, the ratio to the first system is taken within the round, and the
+median over the rounds is what counts.
+"""
+import contextlib
+import platform
+import statistics
+import subprocess  # noqa: S404 (starts this Python, fixed arguments)
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from ..layers.kernels import cpu
+from .cases import DTYPES, Case, build, detector_inputs, layer_inputs
+
+
+@dataclass
+class Timing:
+    """Measurements of one system in one case."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    kept_mb: float | None = None
+    peak_mb: float | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def ratio(self) -> float:
+        """Time relative to the first system's: the median over rounds."""
+        return statistics.median(self.ratios)
+
+    @property
+    def ratio_spread(self) -> tuple[float, float]:
+        """Quartiles of the ratio over rounds."""
+        if len(self.ratios) < 2:
+            return self.ratio, self.ratio
+        low, _, high = statistics.quantiles(
+            self.ratios, n=4, method='inclusive')
+        return low, high
+
+
+def environment(device: str) -> str:
+    """Hardware and software that a time depends on, in one line."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open('/proc/cpuinfo') as f:
+        models = [line.split(':', 1)[1].strip() for line in f
+                  if line.startswith('model name')]
+        name = models[0] if models else name
+    words = [f'{name}, {torch.get_num_threads()} threads',
+             torch.backends.cpu.get_cpu_capability(),
+             f'torch {torch.__version__}',
+             'SRU kernel ' + ('built' if cpu.BUILT else 'not built'),
+             date.today().isoformat()]
+    if device == 'cuda':
+        words.insert(0, torch.cuda.get_device_name())
+    return '; '.join(words)
+
+
+def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
+    """Functions that run one step of the case, and its forward pass alone.
+
+    The latter returns the outputs.
+    """
+
+    def compiled(module: nn.Module):
+        if case.execution == 'eager':
+            return module
+        mode = {'cuda-graphs': 'reduce-overhead'}.get(case.execution)
+        return torch.compile(module, mode=mode)
+
+    if case.part == 'layer':
+        layers = [(compiled(conv), x) for conv, x in layer_inputs(model, case)]
+
+        def forward():
+            return [conv(x) for conv, x in layers]
+    elif case.part == 'backbone':
+        net = compiled(model)
+        image = torch.randn(case.batch, 3, *case.shape, device=case.device)
+        if case.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+
+        def forward():
+            return net(image)
+    else:
+        if case.execution != 'eager':
+            for part in (model.backbone, model.neck):
+                part.compile(mode={'cuda-graphs': 'reduce-overhead'}.get(
+                    case.execution))
+        # mmcv's RoIAlign reads channels_last maps wrongly
+        model.neck.register_forward_hook(
+            lambda module, args, out: tuple(o.contiguous() for o in out))
+        image, samples = detector_inputs(case)
+
+        def forward():
+            if case.task == 'inference':
+                return model(image, samples, mode='predict')
+            losses = model(image, samples, mode='loss')
+            return [model.parse_losses(losses)[0]]
+
+    dtype = DTYPES[case.dtype]
+
+    def cast_forward():
+        with torch.autocast(case.device, dtype, enabled=dtype is not None):
+            return forward()
+
+    def step():
+        if case.task == 'inference':
+            with torch.no_grad():
+                cast_forward()
+            return
+        sum(out.float().sum() for out in cast_forward()).backward()
+        model.zero_grad(set_to_none=True)
+
+    return step, cast_forward
+
+
+@contextlib.contextmanager
+def precision(case: Case) -> Iterator[None]:
+    """float32 products of GPUs in full precision, or in TF32."""
+    before = torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = case.dtype != 'fp32'
+    torch.set_float32_matmul_precision(
+        'highest' if case.dtype == 'fp32' else 'high')
+    yield
+    torch.set_float32_matmul_precision(before)
+    torch.backends.cudnn.allow_tf32 = cudnn
+
+
+@contextlib.contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Others that keep ``count`` cores busy meanwhile."""
+    others = [
+        subprocess.Popen(  # noqa: S603 (fixed arguments)
+            [sys.executable, '-c', 'while True: sum(range(10000))'])
+        for _ in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def kept_for_backward(forward: Callable[[], list[Tensor]],
+                      device: str) -> float:
+    """MB that a forward pass leaves allocated, its outputs included."""
+    if device == 'cuda':
+        before = torch.cuda.memory_allocated()
+        outputs = forward()  # noqa: F841 (keeps them)
+        return (torch.cuda.memory_allocated() - before) / 1e6
+    with torch.profiler.profile(profile_memory=True) as profile:
+        outputs = forward()  # noqa: F841 (keeps them)
+    events = profile.profiler.kineto_results.events()
+    return sum(event.nbytes() for event in events
+               if event.name() == '[memory]') / 1e6
+
+
+def timed(step: Callable[[], None], case: Case) -> float:
+    """Seconds of one step, all of a GPU's work included."""
+    if case.device == 'cuda':
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    step()
+    if case.device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def compare(case: Case,
+            systems: dict[str, tuple[dict, str]],
+            rounds: int = 11,
+            warm_up: int = 2,
+            load: int = 0) -> list[Timing]:
+    """Time systems side by side; ratios are to the first of them.
+
+    Args:
+        case (Case): What to measure.
+        systems (dict): Names; of each the config of a detector's model, and
+            its form (``FORMS``).
+        rounds (int): Runs of each system. Defaults to 11.
+        warm_up (int): Runs of each before, compilation among them.
+            Defaults to 2.
+        load (int): Processes that compete for the cores. Defaults to 0.
+
+    Returns:
+        list: One Timing a system.
+
+    Raises:
+        ValueError: See :func:`build`.
+    """
+    models = {name: build(*system, case) for name, system in systems.items()}
+    timings = [Timing(name) for name in systems]
+    with precision(case), busy_processes(load), Progress(
+            transient=True) as progress:
+        task = progress.add_task(str(case), total=rounds + warm_up)
+        steps, forwards = zip(
+            *(step_of(model, case) for model in models.values()))
+        for _ in range(warm_up):
+            for step in steps:
+                step()
+            progress.advance(task)
+        for i in range(rounds):
+            order = range(len(steps))
+            # each has each of the others before it
+            for j in order if i % 2 else reversed(order):
+                timings[j].seconds.append(timed(steps[j], case))
+            for timing in timings:
+                timing.ratios.append(
+                    timing.seconds[-1] / timings[0].seconds[-1])
+            progress.advance(task)
+        for timing, step, forward in zip(timings, steps, forwards):
+            if case.task == 'training':
+                timing.kept_mb = kept_for_backward(forward, case.device)
+            if case.device == 'cuda':
+                torch.cuda.reset_peak_memory_stats()
+                step()
+                timing.peak_mb = torch.cuda.max_memory_allocated() / 1e6
+    torch.compiler.reset()
+    return timings

@@ -1,0 +1,248 @@
+"""The CRU whose BatchNorms use running statistics, with fewer passes over
+memory.
+
+It is affine up to the softmax. So the means of Y1 and Y2 follow from sums
+over the narrow squeezed maps, before Y1 and Y2 exist, and the softmax's
+weights and all BatchNorms go into the weights of one grouped and one
+point-wise convolution.
+
+For the backward pass nothing is kept that a dense convolution would not keep:
+the gate and the squeezes, which are cheap, are computed again.
+"""
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .recomputed import Recomputed, records_eagerly
+from .sru_gate import Gate
+
+
+def uses_running_statistics(norm: nn.Module) -> bool:
+    """Whether a norm is affine with known numbers (or gone, after fusion)."""
+    if isinstance(norm, nn.Identity):
+        return True
+    return (isinstance(norm, _BatchNorm) and not norm.training
+            and norm.running_mean is not None)
+
+
+def is_affine(cru: nn.Module) -> bool:
+    """Whether :func:`affine_scconv` can be had: all norms are known."""
+    return all(map(uses_running_statistics,
+                   (cru.squeeze_up_bn, cru.squeeze_low_bn, cru.bn1, cru.bn2)))
+
+
+def scale_and_shift(norm: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What a BatchNorm multiplies and adds; two vectors (channels, )."""
+    if isinstance(norm, nn.Identity):
+        return like.new_ones(()), like.new_zeros(())
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    return scale, shift
+
+
+class Geometry(NamedTuple):
+    """What ``F.conv2d`` takes behind weight and bias, and the kernel's size.
+    """
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> 'Geometry':
+        return cls(*(getattr(conv, name) for name in cls._fields))
+
+
+class AffineCRU(NamedTuple):
+    """A CRU with its norms folded into the weights, u and t channels wide
+    behind the squeezes. With the softmax's beta:
+
+    Y = scale (beta_1 (gwc(up) + pwc1 up + bias1)
+               + beta_2 (pwc2 low + bias2)) + shift
+
+    pwc2, (out, t), ends with the rows of what passes ``low`` on.
+    """
+
+    squeeze_up_weight: Tensor
+    squeeze_up_bias: Tensor
+    squeeze_low_weight: Tensor
+    squeeze_low_bias: Tensor
+    gwc: Tensor
+    pwc1: Tensor
+    bias1: Tensor
+    pwc2: Tensor
+    bias2: Tensor
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+
+
+def fold_norms(cru: nn.Module) -> AffineCRU:
+    """Weights of a CRU for which :func:`is_affine` holds; differentiable."""
+    squeezes = []
+    for conv, norm in ((cru.squeeze_up, cru.squeeze_up_bn),
+                       (cru.squeeze_low, cru.squeeze_low_bn)):
+        scale, shift = scale_and_shift(norm, conv.weight)
+        squeezes += [conv.weight * scale.view(-1, 1, 1, 1),
+                     conv.bias * scale + shift]
+    scale1, bias1 = scale_and_shift(cru.bn1, cru.gwc.weight)
+    scale2, shift2 = scale_and_shift(cru.bn2, cru.gwc.weight)
+    pwc2 = cru.pwc2.weight.flatten(1)
+    passed_on = torch.eye(pwc2.shape[1], dtype=pwc2.dtype, device=pwc2.device)
+    out_channels = cru.gwc.out_channels
+    return AffineCRU(
+        *squeezes,
+        gwc=cru.gwc.weight * scale1.view(-1, 1, 1, 1),
+        pwc1=cru.pwc1.weight.flatten(1) * scale1.view(-1, 1),
+        bias1=bias1.expand(out_channels),
+        pwc2=torch.cat([pwc2, passed_on]) * scale2.view(-1, 1),
+        bias2=F.pad(cru.pwc2.bias, (0, pwc2.shape[1])) * scale2 + shift2)
+
+
+def tap_selection(size: int, conv: Geometry, axis: int,
+                  like: Tensor) -> Tensor:
+    """Which of ``size`` positions each tap of a kernel sees, averaged over
+    the outputs: (kernel_size, size)."""
+    kernel, stride = conv.kernel_size[axis], conv.stride[axis]
+    outputs = (size - 1) // stride + 1  # "same" padding
+    taps = torch.arange(kernel, device=like.device) * conv.dilation[axis]
+    # padding of the tap's first position, to the output that sees it
+    offset = torch.arange(size, device=like.device) + conv.padding[axis] \
+        - taps.view(-1, 1)
+    seen = (offset >= 0) & (offset % stride == 0) & (
+        offset < outputs * stride)
+    return seen.to(like.dtype) / outputs
+
+
+def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
+    """Global mean of a bias-free convolution's output, without the output.
+
+    Sums over the windows that the taps see, then the weights: (N, out).
+    """
+    n, c, h, w = x.shape
+    rows = tap_selection(h, conv, 0, x) @ x.permute(0, 2, 3, 1).reshape(
+        n, h, w * c)
+    # (N, kernel height, W, C) -> (N, kernel height, kernel width, C)
+    sums = tap_selection(w, conv, 1, x) @ rows.view(n, -1, w, c)
+    weight = weight.to(sums.dtype)
+    sums = sums.view(n, *conv.kernel_size, conv.groups, -1)
+    weight = weight.view(conv.groups, -1, *weight.shape[1:])
+    return torch.einsum('nhwgc,gochw->ngo', sums, weight).flatten(1)
+
+
+def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
+                  x: Tensor) -> Iterator[Tensor]:
+    """SRU and squeezes: both parts, what is pooled of them, up and points.
+
+    The last two are what the CRU goes on with: up, (N, u, H, W), and
+    cat(pooled up, low), (N, u + t, ceil(H / stride), ceil(W / stride)).
+    """
+    up, low = gate(x)
+    yield from (up, low)
+    pooled = pool(low)
+    yield pooled
+    up = F.conv2d(up, weights.squeeze_up_weight, weights.squeeze_up_bias)
+    yield up
+    low = F.conv2d(pooled, weights.squeeze_low_weight,
+                   weights.squeeze_low_bias)
+    yield torch.cat([pool(up), low], dim=1)
+
+
+def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
+                  pool: nn.Module, x: Tensor) -> Tensor:
+    """SRU, then the CRU with running statistics: neither Y1 nor Y2 is
+    computed.
+
+    Y = GWC'(up) + [PWC1' | PWC2'] cat(pooled up, low), where the weights
+    hold, sample by sample, the softmax.
+
+    Args:
+        gate (Gate): The SRU: x to the parts that go up and low.
+        weights (AffineCRU): Of :func:`fold_norms`.
+        gwc (Geometry): Of the GWC.
+        pool (nn.Module): The CRU's pooling.
+        x (Tensor): (N, C, H, W).
+
+    Shape: -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    """
+    make_maps = partial(squeezed_maps, weights, pool, gate)
+    if records_eagerly(x, *gate[:2], *weights):
+        with Recomputed(make_maps, x) as maps:
+            return fuse_maps(weights, gwc, *maps[-2:])
+    *_, up, points = make_maps(x)
+    return fuse_maps(weights, gwc, up, points)
+
+
+def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
+              points: Tensor) -> Tensor:
+    """The end of :func:`affine_scconv`, from :func:`squeezed_maps`."""
+    width, dtype = up.shape[1], weights.gwc.dtype
+    # of the narrow means, in the weights' precision also under autocast
+    with torch.autocast(up.device.type, enabled=False):
+        mean_up, mean_low = points.mean((2, 3)).to(dtype).split(
+            [width, points.shape[1] - width], dim=1)
+        mean1 = mean_of_conv(up, gwc, weights.gwc).to(dtype) \
+            + F.linear(mean_up, weights.pwc1, weights.bias1)
+        mean2 = F.linear(mean_low, weights.pwc2, weights.bias2)
+        beta = torch.softmax(torch.stack([mean1, mean2]), dim=0)
+        bias = beta[0] * weights.bias1 + beta[1] * weights.bias2
+        if weights.scale is not None:
+            beta = beta * weights.scale
+            bias = bias * weights.scale + weights.shift
+        factor = beta[0]  # (N, out)
+        weight = torch.cat([
+            factor.unsqueeze(2) * weights.pwc1,
+            beta[1].unsqueeze(2) * weights.pwc2
+        ], dim=2)
+    if records_eagerly(up, points, *weights):
+        # for the gradient of factors behind the convolution, its output
+        # would have to be kept
+        return torch.cat([
+            fuse_sample(weights.gwc, gwc, *sample) for sample in zip(
+                up.split(1), points.split(1), factor, bias, weight)
+        ])
+    if up.shape[0] == 1 and not torch.jit.is_tracing():
+        return fuse_sample(weights.gwc, gwc, up, points, factor[0], bias[0],
+                           weight[0])
+    shape = (*factor.shape, 1, 1)
+    out = F.conv2d(up, weights.gwc, None, *gwc[1:])
+    out = torch.addcmul(
+        bias.view(shape).to(out.dtype), out,
+        factor.view(shape).to(out.dtype))
+    return add_points(out, points, weight)
+
+
+def fuse_sample(kernel: Tensor, gwc: Geometry, up: Tensor, points: Tensor,
+                factor: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
+    """:func:`fuse_maps` of one image: the factors go into the GWC."""
+    out = F.conv2d(up, kernel * factor.view(-1, 1, 1, 1), bias, *gwc[1:])
+    return add_points(out, points, weight.unsqueeze(0))
+
+
+def add_points(out: Tensor, points: Tensor, weight: Tensor) -> Tensor:
+    """Add a point-wise convolution with weights of each sample.
+
+    Args:
+        out (Tensor): (N, out_channels, H, W); is overwritten.
+        points (Tensor): (N, C, H, W).
+        weight (Tensor): (N, out_channels, C).
+    """
+    weight = weight.to(out.dtype)
+    if torch.compiler.is_compiling():
+        # a product in the layout of the map, and a sum that fuses with what
+        # follows
+        product = points.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT
+        return out + product.unflatten(1, out.shape[2:]).permute(0, 3, 1, 2)
+    # in place, which also keeps the layout of the map
+    out.flatten(2).baddbmm_(weight, points.flatten(2))
+    return out

@@ -1,0 +1,67 @@
+"""Maps that are computed a second time instead of being kept."""
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+
+class Recomputed:
+    """Maps that the backward pass computes anew instead of keeping them.
+
+    For maps that are cheap to compute. As a context, it makes autograd save
+    nothing of them, whoever uses them.
+
+    Args:
+        function (Callable): Takes x, yields each map as soon as it is made,
+            before anything uses it.
+        x (Tensor): What all of them follow from; is kept.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Iterator[Tensor]],
+                 x: Tensor) -> None:
+        self.function, self.x = function, x
+        device = x.device.type
+        self.autocast = torch.autocast(
+            device, torch.get_autocast_dtype(device),
+            torch.is_autocast_enabled(device))
+        self.maps, self.again = [], []
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(
+            self.pack, self.unpack)
+
+    def __enter__(self) -> list[Tensor]:
+        self.hooks.__enter__()
+        for made in self.function(self.x):
+            self.maps.append(made)
+        return self.maps
+
+    def __exit__(self, *error) -> None:
+        self.hooks.__exit__(*error)
+        self.maps.clear()
+
+    def pack(self, saved: Tensor):
+        storage = saved.untyped_storage().data_ptr()
+        for i, made in enumerate(self.maps):
+            if made.untyped_storage().data_ptr() == storage:
+                return i, saved.shape, saved.stride(), saved.storage_offset()
+        return saved
+
+    def unpack(self, packed) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        if not self.again:
+            with torch.no_grad(), self.autocast:
+                self.again += self.function(self.x.detach())
+        i, *geometry = packed
+        return self.again[i].as_strided(*geometry)
+
+
+def records_eagerly(*tensors: Tensor | None) -> bool:
+    """Whether autograd keeps maps that follow from these now, and would keep
+    what it need not.
+
+    Not in a compiler's graph, nor in a trace, which must be the same with and
+    without gradients.
+    """
+    return torch.is_grad_enabled() and not (
+        torch.compiler.is_compiling() or torch.jit.is_tracing()) and any(
+            t is not None and t.requires_grad for t in tensors)

@@ -1,0 +1,112 @@
+"""The SRU in one GroupNorm with folded weights and a few vectorised passes,
+or in the CPU's kernel; its two halves are handed on apart.
+
+For the backward pass the input alone is kept.
+"""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..kernels import cpu
+
+
+class SRUGate(torch.autograd.Function):
+    """The SRU behind its folded weights: both halves of the output.
+
+    With the logits z, m = (z > threshold), q = (1 - m) sigmoid(z) x and the
+    halves 1 and 2 of the channels: out_i = m_i x_i + q_1 + q_2.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int,
+                eps: float, threshold: float) -> tuple[Tensor, Tensor]:
+        ctx.options = groups, eps, threshold
+        if cpu.fits(x):
+            *halves, affine, moments = torch.ops.mmdet_scconv.sru_gate(
+                x, weight, bias, groups, eps, threshold)
+            ctx.save_for_backward(x, weight, affine, moments)
+            return tuple(halves)
+        ctx.save_for_backward(x, weight, bias)
+        wide = x.to(weight.dtype)
+        logits = torch.group_norm(wide, groups, weight, bias, eps)
+        # logits > threshold ? x : 0, in one pass, unlike torch.where's two
+        kept = torch.ops.aten.threshold_backward(wide, logits, threshold)
+        damped = (wide - kept).mul_(logits.sigmoid_())
+        half = x.shape[1] // 2
+        both = damped[:, :half] + damped[:, half:]
+        return ((kept[:, :half] + both).to(x.dtype),
+                (kept[:, half:] + both).to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        groups, eps, threshold = ctx.options
+        if len(ctx.saved_tensors) == 4:  # of the kernel
+            return *torch.ops.mmdet_scconv.sru_gate_backward(
+                *grads, *ctx.saved_tensors, threshold), None, None, None
+        x, weight, bias = ctx.saved_tensors
+        dtype = x.dtype
+        # the native calls read all maps in one layout, whatever they have;
+        # those of GPUs know the contiguous one alone
+        layout = torch.channels_last if x.device.type == 'cpu' and \
+            x.is_contiguous(memory_format=torch.channels_last) \
+            else torch.contiguous_format
+        x, *grads = (t.to(weight.dtype).contiguous(memory_format=layout)
+                     for t in (x, *grads))
+        logits, mean, rstd = torch.native_group_norm(
+            x, weight, bias, x.shape[0], x.shape[1],
+            x.shape[2] * x.shape[3], groups, eps)
+        grad = torch.cat(grads, dim=1)
+        both = (grads[0] + grads[1]).repeat(1, 2, 1, 1)
+        grad_x = torch.ops.aten.threshold_backward(grad, logits, threshold)
+        both -= torch.ops.aten.threshold_backward(both, logits, threshold)
+        gate = logits.sigmoid_()
+        both *= gate
+        grad_x += both
+        grad_logits = both.mul_(x).mul_(1 - gate).contiguous(
+            memory_format=layout)
+        through_norm, grad_weight, grad_bias = \
+            torch.ops.aten.native_group_norm_backward(
+                grad_logits, x, mean, rstd, weight, x.shape[0], x.shape[1],
+                x.shape[2] * x.shape[3], groups,
+                list(ctx.needs_input_grad[:3]))
+        if through_norm is not None:
+            grad_x += through_norm
+        return grad_x.to(dtype), grad_weight, grad_bias, None, None, None
+
+
+class Gate(NamedTuple):
+    """The SRU, with w_gamma folded into its GroupNorm's weight and bias.
+
+    Args:
+        weight (Tensor): (C, ), of the dtype to compute in.
+        bias (Tensor): (C, ), of the same.
+        groups (int): Of the GroupNorm.
+        eps (float): Of the GroupNorm.
+        threshold (float): Of the logits.
+        sizes (tuple): Channels that go up, and low.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    groups: int
+    eps: float
+    threshold: float
+    sizes: tuple[int, int]
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> the parts of the output that go up and low."""
+        if torch.compiler.is_exporting():  # in terms that ONNX has
+            wide = x.to(self.weight.dtype)
+            logits = torch.group_norm(wide, self.groups, self.weight,
+                                      self.bias, self.eps)
+            kept = torch.where(logits > self.threshold, wide, 0)
+            both = sum(((wide - kept) * logits.sigmoid()).chunk(2, dim=1))
+            halves = [(k + both).to(x.dtype) for k in kept.chunk(2, dim=1)]
+        else:
+            halves = SRUGate.apply(x, *self[:5])
+        if self.sizes[0] == self.sizes[1]:
+            return tuple(halves)
+        return torch.cat(halves, dim=1).split(self.sizes, dim=1)

@@ -1,0 +1,270 @@
+// The SRU's gate for float32 on the CPU, forward and backward: two passes over
+// memory each, one for the sums of the GroupNorm, one for the gate and the
+// cross reconstruction. See SRUGate in fused/sru_gate.py for the formula.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <vector>
+
+namespace {
+
+constexpr int64_t kBlock = 64;  // pixels summed in float before double
+constexpr int64_t kGrain = 1024;
+
+// Per channel: sums of x and of x squared, both less the first pixel's value,
+// which keeps the difference of moments well-conditioned.
+void add_moments(const float* x, const float* origin, int64_t begin,
+                 int64_t end, int64_t channels, double* sums,
+                 double* squares) {
+  std::vector<float> sum(channels), square(channels);
+  for (int64_t block = begin; block < end; block += kBlock) {
+    std::fill(sum.begin(), sum.end(), 0.f);
+    std::fill(square.begin(), square.end(), 0.f);
+    const int64_t stop = std::min(block + kBlock, end);
+    for (int64_t p = block; p < stop; ++p) {
+      const float* row = x + p * channels;
+      float* s = sum.data();
+      float* q = square.data();
+#pragma omp simd
+      for (int64_t c = 0; c < channels; ++c) {
+        const float centred = row[c] - origin[c];
+        s[c] += centred;
+        q[c] += centred * centred;
+      }
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      sums[c] += sum[c];
+      squares[c] += square[c];
+    }
+  }
+}
+
+void gate(const float* x, const float* scale, const float* shift,
+          float threshold, int64_t begin, int64_t end, int64_t half,
+          float* first, float* second) {
+  for (int64_t p = begin; p < end; ++p) {
+    const float* x1 = x + p * 2 * half;
+    const float* x2 = x1 + half;
+    float* o1 = first + p * half;
+    float* o2 = second + p * half;
+#pragma omp simd
+    for (int64_t c = 0; c < half; ++c) {
+      const float z1 = x1[c] * scale[c] + shift[c];
+      const float z2 = x2[c] * scale[half + c] + shift[half + c];
+      const float s1 = x1[c] / (1.f + std::exp(-z1));
+      const float s2 = x2[c] / (1.f + std::exp(-z2));
+      const float both = (z1 > threshold ? 0.f : s1) +
+          (z2 > threshold ? 0.f : s2);
+      o1[c] = (z1 > threshold ? x1[c] : 0.f) + both;
+      o2[c] = (z2 > threshold ? x2[c] : 0.f) + both;
+    }
+  }
+}
+
+// Gradients of the logits (through the gate) and of x (beside it).
+inline void gate_gradients(float x, float scale, float shift, float threshold,
+                           float grad, float both, float* logit,
+                           float* direct) {
+  const float z = x * scale + shift;
+  const float s = 1.f / (1.f + std::exp(-z));
+  *logit = z > threshold ? 0.f : both * x * s * (1.f - s);
+  *direct = z > threshold ? grad : both * s;
+}
+
+// Per channel: sums of the logits' gradient, and of it times x.
+void add_gradients(const float* x, const float* grad1, const float* grad2,
+                   const float* scale, const float* shift, float threshold,
+                   int64_t begin, int64_t end, int64_t half, double* sums,
+                   double* products) {
+  std::vector<float> sum(2 * half), product(2 * half);
+  for (int64_t block = begin; block < end; block += kBlock) {
+    std::fill(sum.begin(), sum.end(), 0.f);
+    std::fill(product.begin(), product.end(), 0.f);
+    const int64_t stop = std::min(block + kBlock, end);
+    for (int64_t p = block; p < stop; ++p) {
+      const float* g1 = grad1 + p * half;
+      const float* g2 = grad2 + p * half;
+      for (int64_t i = 0; i < 2; ++i) {
+        const float* row = x + (2 * p + i) * half;
+        const float* a = scale + i * half;
+        const float* b = shift + i * half;
+        float* s = sum.data() + i * half;
+        float* q = product.data() + i * half;
+#pragma omp simd
+        for (int64_t c = 0; c < half; ++c) {
+          float logit, direct;
+          gate_gradients(row[c], a[c], b[c], threshold, 0.f, g1[c] + g2[c],
+                         &logit, &direct);
+          s[c] += logit;
+          q[c] += logit * row[c];
+        }
+      }
+    }
+    for (int64_t c = 0; c < 2 * half; ++c) {
+      sums[c] += sum[c];
+      products[c] += product[c];
+    }
+  }
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
+    const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+    int64_t groups, double eps, double threshold) {
+  TORCH_CHECK(input.scalar_type() == at::kFloat && input.dim() == 4 &&
+                  input.size(1) % 2 == 0 && input.size(1) % groups == 0,
+              "sru_gate: a float32 tensor (N, C, H, W) is needed, C even and "
+              "a multiple of groups=", groups);
+  const at::Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor w = weight.contiguous(), b = bias.contiguous();
+  const int64_t n = x.size(0), channels = x.size(1), half = channels / 2;
+  const int64_t pixels = x.size(2) * x.size(3), width = channels / groups;
+  const auto options = x.options().memory_format(
+      at::MemoryFormat::ChannelsLast);
+  at::Tensor first = at::empty({n, half, x.size(2), x.size(3)}, options);
+  at::Tensor second = at::empty_like(first);
+  at::Tensor affine = at::empty({n, 2, channels}, w.options());
+  at::Tensor moments_of_groups = at::empty({n, 2, groups}, w.options());
+  for (int64_t i = 0; i < n; ++i) {
+    float* scale = affine.mutable_data_ptr<float>() + i * 2 * channels;
+    float* shift = scale + channels;
+    float* means = moments_of_groups.mutable_data_ptr<float>() +
+        i * 2 * groups;
+    const float* from = x.const_data_ptr<float>() + i * pixels * channels;
+    const int threads = at::get_num_threads();
+    std::vector<double> moments(threads * 2 * channels, 0.);
+    at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
+      double* mine = moments.data() + at::get_thread_num() * 2 * channels;
+      add_moments(from, from, begin, end, channels, mine, mine + channels);
+    });
+    for (int64_t g = 0; g < groups; ++g) {
+      double sum = 0., square = 0.;
+      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+        double s = 0., q = 0.;
+        for (int t = 0; t < threads; ++t) {
+          s += moments[t * 2 * channels + c];
+          q += moments[t * 2 * channels + channels + c];
+        }
+        const double origin = from[c];
+        sum += s + pixels * origin;
+        square += q + 2 * origin * s + pixels * origin * origin;
+      }
+      const double count = static_cast<double>(pixels * width);
+      const double mean = sum / count;
+      const double variance = std::max(square / count - mean * mean, 0.);
+      const double rstd = 1. / std::sqrt(variance + eps);
+      means[g] = mean;
+      means[groups + g] = rstd;
+      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+        scale[c] = w.const_data_ptr<float>()[c] * rstd;
+        shift[c] = b.const_data_ptr<float>()[c] - mean * scale[c];
+      }
+    }
+    float* to1 = first.mutable_data_ptr<float>() + i * pixels * half;
+    float* to2 = second.mutable_data_ptr<float>() + i * pixels * half;
+    at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
+      gate(from, scale, shift, threshold, begin, end, half, to1, to2);
+    });
+  }
+  return {first, second, affine, moments_of_groups};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
+    const at::Tensor& grad_first, const at::Tensor& grad_second,
+    const at::Tensor& input, const at::Tensor& weight,
+    const at::Tensor& affine, const at::Tensor& moments_of_groups,
+    double threshold) {
+  const auto layout = at::MemoryFormat::ChannelsLast;
+  const at::Tensor x = input.contiguous(layout);
+  const at::Tensor g1 = grad_first.contiguous(layout);
+  const at::Tensor g2 = grad_second.contiguous(layout);
+  const at::Tensor w = weight.contiguous();
+  const int64_t n = x.size(0), channels = x.size(1), half = channels / 2;
+  const int64_t pixels = x.size(2) * x.size(3);
+  const int64_t groups = moments_of_groups.size(2), width = channels / groups;
+  at::Tensor grad_x = at::empty_like(x);
+  at::Tensor grad_weight = at::zeros({channels}, w.options());
+  at::Tensor grad_bias = at::zeros({channels}, w.options());
+  float* to_weight = grad_weight.mutable_data_ptr<float>();
+  float* to_bias = grad_bias.mutable_data_ptr<float>();
+  // of each channel: what multiplies x, and what is added, in GroupNorm's
+  // backward
+  std::vector<float> slope(channels), offset(channels);
+  for (int64_t i = 0; i < n; ++i) {
+    const float* from = x.const_data_ptr<float>() + i * pixels * channels;
+    const float* from1 = g1.const_data_ptr<float>() + i * pixels * half;
+    const float* from2 = g2.const_data_ptr<float>() + i * pixels * half;
+    const float* scale = affine.const_data_ptr<float>() + i * 2 * channels;
+    const float* shift = scale + channels;
+    const float* means = moments_of_groups.const_data_ptr<float>() +
+        i * 2 * groups;
+    const int threads = at::get_num_threads();
+    std::vector<double> sums(threads * 2 * channels, 0.);
+    at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
+      double* mine = sums.data() + at::get_thread_num() * 2 * channels;
+      add_gradients(from, from1, from2, scale, shift, threshold, begin, end,
+                    half, mine, mine + channels);
+    });
+    for (int64_t g = 0; g < groups; ++g) {
+      const double mean = means[g], rstd = means[groups + g];
+      double sum = 0., product = 0.;
+      for (int64_t c = g * width; c < (g + 1) * width; ++c) {
+        double s = 0., q = 0.;
+        for (int t = 0; t < threads; ++t) {
+          s += sums[t * 2 * channels + c];
+          q += sums[t * 2 * channels + channels + c];
+        }
+        const double gamma = w.const_data_ptr<float>()[c];
+        sum += gamma * s;
+        product += gamma * q;
+        to_weight[c] += (q - mean * s) * rstd;
+        to_bias[c] += s;
+      }
+      const double count = static_cast<double>(pixels * width);
+      const double by_x = (sum * mean - product) * rstd * rstd * rstd / count;
+      const double added = -by_x * mean - sum * rstd / count;
+      std::fill_n(slope.begin() + g * width, width, by_x);
+      std::fill_n(offset.begin() + g * width, width, added);
+    }
+    float* to = grad_x.mutable_data_ptr<float>() + i * pixels * channels;
+    at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t p = 2 * begin; p < 2 * end; ++p) {
+        const float* own = (p % 2 ? from2 : from1) + p / 2 * half;
+        const float* other = (p % 2 ? from1 : from2) + p / 2 * half;
+        const float* row = from + p * half;
+        float* out = to + p * half;
+        const int64_t start = p % 2 * half;
+        const float* a = scale + start;
+        const float* b = shift + start;
+        const float* k = slope.data() + start;
+        const float* d = offset.data() + start;
+#pragma omp simd
+        for (int64_t c = 0; c < half; ++c) {
+          float logit, direct;
+          gate_gradients(row[c], a[c], b[c], threshold, own[c],
+                         own[c] + other[c], &logit, &direct);
+          out[c] = direct + logit * a[c] + k[c] * row[c] + d[c];
+        }
+      }
+    });
+  }
+  return {grad_x, grad_weight, grad_bias};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(mmdet_scconv, m) {
+  m.def(
+      "sru_gate(Tensor x, Tensor weight, Tensor bias, int groups, float eps, "
+      "float threshold) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "sru_gate_backward(Tensor grad_first, Tensor grad_second, Tensor x, "
+      "Tensor weight, Tensor affine, Tensor moments, float threshold) -> "
+      "(Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(mmdet_scconv, CPU, m) {
+  m.impl("sru_gate", &sru_gate);
+  m.impl("sru_gate_backward", &sru_gate_backward);
+}

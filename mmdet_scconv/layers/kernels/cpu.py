@@ -1,0 +1,117 @@
+"""The optional compiled kernel of the SRU; everything works without it.
+
+``make env`` or ``tools/misc/build_kernels.py`` compiles it once (a C++
+compiler is needed) into the user's cache; from then on every process that
+finds it there uses it, for float32 on the CPU in channels_last.
+"""
+import hashlib
+import os
+import platform
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+NAME = 'mmdet_scconv_kernels'
+SOURCE = Path(__file__).parent / 'cpu.cpp'
+
+
+def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:
+    """What instructions this machine's CPU has, as the system lists them; its
+    name where it lists none."""
+    try:
+        with open(cpuinfo) as lines:
+            for line in lines:
+                # x86's name, and ARM's
+                if line.startswith(('flags', 'Features')):
+                    return line
+    except OSError:
+        pass
+    return f'{platform.machine()} {platform.processor()}'
+
+
+def library_path() -> Path:
+    """Where the compiled kernel is, or would be: one for each source, torch
+    and kind of CPU, as machines may share a home folder."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    key = hashlib.sha256(SOURCE.read_bytes() + cpu_features().encode())
+    return Path(cache, 'mmdet_scconv',
+                f'{key.hexdigest()[:16]}-torch{torch.__version__}',
+                f'{NAME}.so')
+
+
+def build() -> Path:
+    """Compile the kernel for this machine; the path of the library.
+
+    Raises:
+        RuntimeError: If the compiler fails; shows its output.
+    """
+    from torch.utils.cpp_extension import load  # imports setuptools
+    path = library_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ninja_in_reach():
+        load(
+            NAME, [str(SOURCE)],
+            # fast-math for vectorised exp(); when compiling only: in the link
+            # it would change the whole process's treatment of denormals
+            extra_cflags=['-O3', '-march=native', '-ffast-math', '-fopenmp'],
+            extra_ldflags=['-fopenmp'],
+            build_directory=str(path.parent),
+            is_python_module=False)
+    return path
+
+
+@contextmanager
+def ninja_in_reach() -> Iterator[None]:
+    """Let torch find the ninja beside this Python, also where the environment
+    is not activated."""
+    before = os.environ.get('PATH', os.defpath)
+    os.environ['PATH'] = sysconfig.get_path('scripts') + os.pathsep + before
+    try:
+        yield
+    finally:
+        os.environ['PATH'] = before
+
+
+def fake_sru_gate(x: Tensor, weight: Tensor, bias: Tensor, groups: int,
+                  eps: float, threshold: float) -> tuple[Tensor, ...]:
+    """Shapes and layout of what the kernel returns, for torch.compile."""
+    n, channels, height, width = x.shape
+    halves = (torch.empty((n, channels // 2, height, width), dtype=x.dtype,
+                          device=x.device, memory_format=torch.channels_last)
+              for _ in range(2))
+    return (*halves, weight.new_empty(n, 2, channels),
+            weight.new_empty(n, 2, groups))
+
+
+def fake_sru_gate_backward(grad_first: Tensor, grad_second: Tensor, x: Tensor,
+                           weight: Tensor, affine: Tensor, moments: Tensor,
+                           threshold: float) -> tuple[Tensor, ...]:
+    """As :func:`fake_sru_gate`, of the backward kernel."""
+    return (torch.empty_like(x, memory_format=torch.channels_last),
+            torch.empty_like(weight), torch.empty_like(weight))
+
+
+def load_library() -> bool:
+    """Load the kernel where it was built; whether it was."""
+    try:
+        torch.ops.load_library(str(library_path()))
+    except OSError:  # not there, or not for this machine
+        return False
+    for fake in (fake_sru_gate, fake_sru_gate_backward):
+        torch.library.register_fake(
+            'mmdet_scconv::' + fake.__name__.removeprefix('fake_'), fake)
+    return True
+
+
+# a constant, which torch.compile can read
+BUILT = load_library()
+
+
+def fits(x: Tensor) -> bool:
+    """Whether the kernel can and should be used for this input."""
+    return (BUILT and x.device.type == 'cpu' and x.dtype == torch.float32
+            and x.is_contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,1 @@
+"""The paper's tables: their rows, what each counts, and what was measured."""

@@ -1,0 +1,1 @@
+"""Figures of models and trainings, and the report of a training."""

@@ -1,0 +1,1 @@
+"""An SCConv network from the weights of a dense one."""

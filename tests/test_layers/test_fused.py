@@ -1,0 +1,190 @@
+"""The fused form of SCConv against the reference form, kernel included.
+
+That both equal the definition in float64 is in test_scconv.py.
+"""
+import copy
+
+import pytest
+import torch
+from reference import randomise
+from torch._dynamo.testing import CompileCounter
+
+from mmdet_scconv.layers import SCConv
+from mmdet_scconv.layers.kernels import cpu
+
+
+@pytest.fixture(scope='module')
+def kernel(kernel_cache):
+    """The compiled kernel, for this module's tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', kernel_cache)
+        assert cpu.load_library()
+
+
+def pair(training, seed=0, **options):
+    """One layer twice: fused and reference."""
+    fused = SCConv(64, 64, 3, padding=1, bias=False, **options)
+    randomise(fused, seed).train(training)
+    reference = copy.deepcopy(fused)
+    reference.implementation = 'reference'
+    return fused, reference
+
+
+def run(layer, x):
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    out = layer(x)
+    weights = torch.randn(
+        out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return out, torch.autograd.grad((out * weights).sum(),
+                                    [x, *layer.parameters()])
+
+
+@pytest.mark.parametrize('memory_format',
+                         [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('options', [
+    {}, dict(stride=2), dict(alpha=0.75), dict(low_width='text', stride=2)
+], ids=str)
+def test_equals_reference_in_float64(options, training, batch, memory_format):
+    fused, reference = (m.double() for m in pair(training, **options))
+    x = torch.randn(batch, 64, 9, 7, dtype=torch.float64).to(
+        memory_format=memory_format)
+    (a, grads_a), (e, grads_e) = run(fused, x), run(reference, x)
+    torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10)
+    for actual, expected in zip(grads_a, grads_e):
+        torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('size', [(9, 7), (40, 57)])
+@pytest.mark.parametrize('threshold', [0.5, 0.6])
+def test_kernel_equals_reference(kernel, size, training, batch, threshold,
+                                 monkeypatch):
+    """In float32, against the reference in float64; the mean of the input is
+    large against its spread in some channels.
+
+    A bias before a BatchNorm in training has no gradient but rounding: there
+    the reference form in float32 says how much is to be expected."""
+    monkeypatch.setattr(cpu, 'BUILT', True)
+    fused, reference = pair(training, gate_threshold=threshold)
+    torch.manual_seed(0)
+    x = torch.randn(batch, 64, *size) + torch.arange(64).view(-1, 1, 1) % 5
+    x = x.to(memory_format=torch.channels_last)
+    assert cpu.fits(x)
+    (a, grads_a) = run(fused, x)
+    _, grads_32 = run(reference, x)
+    (e, grads_e) = run(reference.double(), x.double())
+    torch.testing.assert_close(a.double(), e, rtol=1e-4, atol=1e-4)
+    for actual, by_reference, expected in zip(grads_a, grads_32, grads_e):
+        bound = max(1e-4 * expected.norm(),
+                    10 * (by_reference.double() - expected).norm())
+        assert (actual.double() - expected).norm() < bound
+
+
+def test_kernel_is_what_runs(kernel, monkeypatch):
+    monkeypatch.setattr(cpu, 'BUILT', True)
+    fused, _ = pair(False)
+    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    with torch.profiler.profile() as profile, torch.no_grad():
+        fused(x)
+    assert 'mmdet_scconv::sru_gate' in {e.name for e in profile.events()}
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize('initialised', [True, False])
+def test_half_precision(dtype, batch, initialised):
+    """Under autocast, also as initialised, where all weights are near 0.5."""
+    fused, reference = pair(False)
+    if initialised:
+        fused = SCConv(64, 64, 3, padding=1).eval()
+        reference = copy.deepcopy(fused)
+    x = torch.randn(batch, 64, 16, 16).to(dtype)
+    with torch.autocast('cpu', dtype=dtype), torch.no_grad():
+        actual = fused(x)
+    reference.implementation = 'reference'
+    expected = reference.double()(x.double())
+    assert actual.dtype == dtype
+    error = (actual.double() - expected).norm() / expected.norm()
+    assert error < 4 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize('options', [{}, dict(stride=2), dict(alpha=0.75)],
+                         ids=str)
+def test_keeps_no_more_than_its_input(options, batch):
+    """For the backward pass, as a dense convolution; weights apart."""
+    fused, _ = pair(False, **options)
+    x = torch.randn(batch, 64, 80, 80, requires_grad=True).to(
+        memory_format=torch.channels_last)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        out = fused(x)
+    kept = sum(event.nbytes()
+               for event in profile.profiler.kineto_results.events()
+               if event.name() == '[memory]')
+    weights = 4 * batch * sum(p.numel() for p in fused.parameters())
+    assert kept - 4 * out.numel() < weights + 4 * x.numel() / 8
+
+
+@pytest.mark.parametrize('options', [
+    {}, dict(stride=2, alpha=0.75), dict(low_width='text'), dict(bias=True),
+    dict(implementation='reference')
+], ids=str)
+def test_deployed_equals_conv_and_norm(options):
+    """In float64."""
+    conv = SCConv(64, 64, 3, padding=1, **{'bias': False, **options})
+    norm = torch.nn.BatchNorm2d(64)
+    for i, module in enumerate((conv, norm)):
+        randomise(module, i).double().eval()
+    x = torch.randn(2, 64, 9, 7, dtype=torch.float64)
+    torch.testing.assert_close(
+        conv.deploy(norm)(x), norm(conv(x)), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('conv, norm', [
+    (SCConv(64, 64, 3, padding=1, units='C'), torch.nn.BatchNorm2d(64)),
+    (SCConv(64, 64, 3, padding=1), torch.nn.GroupNorm(2, 64)),
+    (SCConv(64, 64, 3, padding=1,
+            norm_layer=lambda width: torch.nn.GroupNorm(2, width)),
+     torch.nn.BatchNorm2d(64)),
+], ids=['units', 'norm behind', 'norms inside'])
+def test_what_cannot_be_deployed(conv, norm):
+    assert conv.eval().deploy(norm.eval()) is None
+
+
+def test_exporting_form_equals_reference(monkeypatch):
+    """The terms for ONNX, in float64."""
+    monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: True)
+    fused, reference = (m.double() for m in pair(False))
+    x = torch.randn(2, 64, 9, 7, dtype=torch.float64)
+    torch.testing.assert_close(fused(x), reference(x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_trace_holds_for_other_sizes(stride):
+    """A trace of one image, for a batch of another size."""
+    fused, _ = pair(False, stride=stride)
+    traced = torch.jit.trace(fused, torch.randn(1, 64, 8, 8))
+    x = torch.randn(3, 64, 9, 11)
+    torch.testing.assert_close(traced(x), fused(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_compiles_once_for_all_shapes(stride):
+    """Without a break, the second shape already with dynamic ones."""
+    counter = CompileCounter()
+    fused, _ = pair(False, stride=stride)
+    compiled = torch.compile(fused, backend=counter, fullgraph=True)
+    for size in range(20, 40, 2):
+        x = torch.randn(2, 64, size, size + 6)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                compiled(x), fused(x), rtol=1e-4, atol=1e-4)
+    assert counter.frame_count <= 2
+
+
+def test_implementation_is_checked():
+    with pytest.raises(ValueError, match="implementation='fast' is not valid"):
+        SCConv(64, 64, 3, padding=1, implementation='fast')
