@@ -8,8 +8,9 @@ from mmdet_scconv.analysis.model_index import (
     MODEL_INDEX,
     README,
     generated_files,
+    table_text,
 )
-from mmdet_scconv.analysis.rows import TABLES
+from mmdet_scconv.analysis.rows import TABLES, TOP1, Row, Table
 
 
 @pytest.mark.parametrize('path', [
@@ -36,3 +37,13 @@ def test_model_index_leads_to_every_row():
     assert all((REPO / config).is_file() for config in configs)
     # nothing of ours is claimed before it was measured
     assert not any(model['Results'] for model in models)
+
+
+def test_a_system_that_is_not_in_the_paper():
+    row = Row('Mine', dict(type='CIFARResNet', depth=56), slug='mine')
+    table = Table('Table 9', (32, 32), TOP1, (row, ),
+                  'configs/cifar/{slug}_200e_cifar10.py')
+    line, = (line for line in table_text(table).splitlines()
+             if line.startswith('| Mine'))
+    cells = [cell.strip() for cell in line.split('|')[1:-1]]
+    assert [cells[i] for i in (2, 4, 5, 6)] == ['', '', '', '']
