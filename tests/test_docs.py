@@ -27,12 +27,11 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.utils import get_installed_path
 from pip._internal.commands import create_command
 
-PAGES = ['README.md', *sorted(
-    str(path.relative_to(REPO)) for path in (REPO / 'docs').glob('*.md'))]
-MARKDOWN = sorted(
-    str(path.relative_to(REPO)) for path in REPO.rglob('*.md')
-    if not any(part.startswith('.') for part in path.relative_to(REPO).parts))
 TOP = ('benchmarks', 'configs', 'docs', 'mmdet_scconv', 'tests', 'tools')
+MARKDOWN = ['README.md', *sorted(
+    str(path.relative_to(REPO)) for name in TOP
+    for path in (REPO / name).rglob('*.md'))]
+PAGES = [path for path in MARKDOWN if path.startswith(('README', 'docs/'))]
 # to be emptied when the packages have these names
 NOT_YET = tuple(f'mmdet_scconv/{name}' for name in (
     'backbones/resnets.py', 'benchmark/', 'layers/fused/', 'layers/kernels/',
