@@ -119,8 +119,8 @@ def test_test_time_augmentation(tool, checkpoint):
 
 
 def test_test_time_augmentation_of_voc(tool, checkpoint):
-    """Both evaluations read the boxes from the pipeline, in the README's
-    way of naming one's own data."""
+    """Both evaluations read the boxes from the pipeline, in the way
+    that docs/data.md names one's own data."""
     config = tool.folder / 'my_config.py'
     config.write_text(f'''
 _base_ = {VOC_FORMAT!r}

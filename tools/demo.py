@@ -89,8 +89,8 @@ def main():
     print('\nNext, your own pictures (of handwritten digits, as this model '
           'knows no others):\n  '
           f'{osp.relpath(sys.executable)} tools/image_demo.py FOLDER {CONFIG} '
-          f'{checkpoint}\nor your own data in VOC or COCO format: README.md, '
-          '"Your own data".')
+          f'{checkpoint}\nor your own data in VOC or COCO format: '
+          'docs/data.md')
 
 
 if __name__ == '__main__':

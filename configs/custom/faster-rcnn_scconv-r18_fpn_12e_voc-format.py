@@ -1,5 +1,5 @@
 # Your own data in VOC format, a small model from scratch. Inherit from this
-# file and set data_root, classes and image sizes: README, "Your own data".
+# file and set data_root, classes and image sizes: docs/data.md.
 _base_ = [
     '../_base_/models/faster-rcnn_scconv-r18_fpn64.py',
     '../_base_/datasets/voc_format.py',

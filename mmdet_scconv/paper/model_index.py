@@ -133,10 +133,14 @@ def table_text(table: Table) -> str:
             row.backbone, table.shape, num_classes=row.num_classes)
         name = config_name(table, row)
         scores = [*row.scores, *[''] * (len(names) - len(row.scores))]
+        # a system that is not in the paper has none of its counts
+        params, flops = (
+            '' if value is None else f'{value:.2f}'
+            for value in (row.params, row.flops and row.flops * 1e9 / factor))
         lines.append([
-            row.name, f'{count.params_without_group_norm / 1e6:.2f}',
-            f'{row.params:.2f}', f'{count.thop / factor:.2f}',
-            f'{row.flops * 1e9 / factor:.2f}', *scores, '', f'[config]({name})'
+            row.name, f'{count.params_without_group_norm / 1e6:.2f}', params,
+            f'{count.thop / factor:.2f}', flops, *scores, '',
+            f'[config]({name})'
         ])
         if row.note:
             notes.append(f'{row.name}: {row.note}.\n')
