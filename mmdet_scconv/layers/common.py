@@ -22,6 +22,14 @@ def is_int(value, minimum: int) -> bool:
             and value >= minimum)
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether something waits for a module's calls: hooks (pruning, sharded
+    parameters) or parametrizations."""
+    return bool(module._forward_hooks or module._forward_pre_hooks
+                or module._backward_hooks or module._backward_pre_hooks
+                or 'parametrizations' in module._modules)
+
+
 def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> tuple[int, int]:
     """An int or a pair of ints as a ``(height, width)`` pair.
 

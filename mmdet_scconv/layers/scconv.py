@@ -33,6 +33,7 @@ from .common import (
     check,
     check_alpha,
     check_conv_geometry,
+    is_hooked,
     is_int,
     stride_pool,
 )
@@ -107,19 +108,27 @@ class SRU(nn.Module):
         Args:
             x (Tensor): (N, C, H, W), float32 or float64.
         """
+        if is_hooked(self.gn):  # hooks wait for the module's call
+            g = self.gn(x.to(self.gn.weight.dtype)).to(x.dtype)
+            return self.w_gamma(x.dtype).view(-1, 1, 1) * g
         # not F.group_norm, which refuses a group of a single value
         return torch.group_norm(x, self.gn.num_groups,
                                 *self.gate_affine(x.dtype), self.gn.eps)
 
     def gate_affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """GroupNorm's weight and bias with w_gamma multiplied in: (C, )."""
+        w_gamma = self.w_gamma(dtype)
+        return (w_gamma * self.gn.weight.to(dtype),
+                w_gamma * self.gn.bias.to(dtype))
+
+    def w_gamma(self, dtype: torch.dtype) -> Tensor:
+        """The share of each channel's gamma in their sum: (C, )."""
         gamma = self.gn.weight.to(dtype)
         total = gamma.sum()
         # training may bring the sum near 0: bound the quotient, keep the sign
         total = torch.where(total < 0, total.clamp(max=-self.min_gamma_sum),
                             total.clamp(min=self.min_gamma_sum))
-        w_gamma = gamma / total
-        return w_gamma * gamma, w_gamma * self.gn.bias.to(dtype)
+        return gamma / total
 
     @property
     def gate_logit_threshold(self) -> float:

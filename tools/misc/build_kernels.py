@@ -7,8 +7,6 @@
 import argparse
 import shutil
 
-from torch.utils.cpp_extension import get_cxx_compiler
-
 from mmdet_scconv.layers.kernels import cpu
 
 
@@ -17,6 +15,8 @@ def main():
     if cpu.BUILT:
         print(f'Built before: {cpu.library_path()}')
         return
+    # imports setuptools, which wants to be the first one to import distutils
+    from torch.utils.cpp_extension import get_cxx_compiler
     compiler = get_cxx_compiler()
     if not shutil.which(compiler.split()[0]):
         raise SystemExit(

@@ -41,6 +41,7 @@ deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
 """
 from torch import nn
 
+from ..common import is_hooked
 from .affine_cru import (
     Geometry,
     affine_scconv,
@@ -58,12 +59,7 @@ __all__ = [
 
 
 def has_hooks(layer: nn.Module) -> bool:
-    """Whether something waits for the calls of a layer's submodules: hooks
-    (pruning, sharded parameters) or parametrizations, which are children of
-    what has none."""
-    for child in layer._modules.values():
-        if child._forward_hooks or child._forward_pre_hooks or \
-                child._backward_hooks or child._backward_pre_hooks or \
-                'parametrizations' in child._modules or has_hooks(child):
-            return True
-    return False
+    """Whether something waits for the calls of a layer's submodules."""
+    return any(
+        is_hooked(child) or has_hooks(child)
+        for child in layer._modules.values())
