@@ -149,6 +149,16 @@ def write_coco(root, classes, splits):
 
 
 @pytest.fixture(autouse=True)
+def same_environment():
+    """Tools set variables of their process, which is that of all tests."""
+    before = dict(os.environ)
+    yield
+    before['PYTEST_CURRENT_TEST'] = os.environ['PYTEST_CURRENT_TEST']
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def default_scope():
     """A runner leaves its own scope behind, in which names are looked up."""
     DefaultScope.get_instance(f'test{time.time_ns()}', scope_name='mmdet')

@@ -25,7 +25,6 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.utils import get_installed_path
-from pip._internal.commands import create_command
 
 TOP = ('benchmarks', 'configs', 'docs', 'mmdet_scconv', 'tests', 'tools')
 MARKDOWN = ['README.md', *sorted(
@@ -259,9 +258,21 @@ def extras():
                     for keyword in node.value.keywords}
 
 
+# in a process of its own: pip imports the standard library's distutils, after
+# which setuptools does not work
+PARSE_PIP = """
+import sys
+from pip._internal.commands import create_command
+options, requirements = create_command(sys.argv[1]).parse_args(sys.argv[2:])
+print(*requirements, *options.editables, sep='\\n')
+"""
+
+
 def check_pip(words, environment, monkeypatch):
-    options, requirements = create_command(words[0]).parse_args(words[1:])
-    for requirement in (*requirements, *options.editables):
+    done = subprocess.run([sys.executable, '-c', PARSE_PIP, *words],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for requirement in done.stdout.split():
         match = re.fullmatch(r'\.(?:\[(\w+)\])?|([a-z]+)', requirement)
         assert match, requirement
         assert match[1] is None or match[1] in extras()
