@@ -16,6 +16,20 @@ def check(ok: bool, name: str, value, allowed: str) -> None:
         raise ValueError(f'{name}={value!r} is not valid: {allowed}')
 
 
+def check_unused(why: str, **options: tuple) -> None:
+    """Check that options which a layer has no use for were not set.
+
+    Args:
+        why (str): What the error says is allowed.
+        **options: Value and default of each.
+
+    Raises:
+        ValueError: For the first that is not at its default.
+    """
+    for name, (value, default) in options.items():
+        check(value == default, name, value, why)
+
+
 def is_int(value, minimum: int) -> bool:
     """Whether ``value`` is an int (not a bool) of at least ``minimum``."""
     return (isinstance(value, int) and not isinstance(value, bool)

@@ -19,7 +19,6 @@ concatenation always fits.
 
 Plain PyTorch: ``mmdet_scconv.layers`` imports nothing else of this package.
 """
-import inspect
 import math
 from collections.abc import Callable
 
@@ -33,6 +32,7 @@ from .common import (
     check,
     check_alpha,
     check_conv_geometry,
+    check_unused,
     is_hooked,
     is_int,
     stride_pool,
@@ -52,8 +52,6 @@ from .kernels import choose
 LOW_WIDTHS = ('tables', 'text')
 IMPLEMENTATIONS = ('fused', 'torch', 'reference')
 UNITS = ('S+C', 'C+S', 'C&S', 'S', 'C')
-CRU_OPTIONS = ('alpha', 'squeeze_ratio', 'gwc_groups', 'low_width')
-SRU_OPTIONS = ('gn_groups', 'gate_threshold')
 
 
 class SRU(nn.Module):
@@ -342,12 +340,15 @@ class SCConv(DropInConv):
               implementation, f'one of {IMPLEMENTATIONS}')
         self.implementation = implementation
         check(units in UNITS, 'units', units, f'one of {UNITS}')
-        given = locals()
-        defaults = inspect.signature(SCConv).parameters
-        for unit, options in (('C', CRU_OPTIONS), ('S', SRU_OPTIONS)):
-            for name in options if unit not in units else ():
-                check(given[name] == defaults[name].default, name,
-                      given[name], f'units={units!r} has no {unit}RU')
+        if 'C' not in units:
+            check_unused(f'units={units!r} has no CRU', alpha=(alpha, 0.5),
+                         squeeze_ratio=(squeeze_ratio, 2),
+                         gwc_groups=(gwc_groups, 2),
+                         low_width=(low_width, 'tables'))
+        if 'S' not in units:
+            check_unused(f'units={units!r} has no SRU',
+                         gn_groups=(gn_groups, 16),
+                         gate_threshold=(gate_threshold, 0.5))
         check(units != 'C&S' or in_channels == out_channels, 'units', units,
               f'with in_channels={in_channels} and out_channels='
               f'{out_channels} the outputs of parallel units do not fit')

@@ -150,6 +150,20 @@ def test_any_memory_layout():
     assert_near(layer(x), definition(x.double()), torch.float32)
 
 
+@pytest.mark.parametrize('name', ['gwc', 'pwc2', 'squeeze_up'])
+def test_any_layout_of_parameters(name):
+    layer, definition = layers()
+    conv = layer.cru.get_submodule(name)
+    with torch.no_grad():
+        transposed = conv.weight.transpose(0, 1).contiguous().transpose(0, 1)
+    conv.weight = torch.nn.Parameter(transposed)
+    assert not gpu.is_dense(conv.weight)
+    x = maps()
+    (_, grads), (_, expected) = run(layer, x), run(definition, x.double())
+    for a, e in zip(grads, expected):
+        assert_near(a, e, torch.float32)
+
+
 def test_deployed():
     layer, definition = layers(stride=2)
     norm = randomise(torch.nn.BatchNorm2d(16)).eval()

@@ -216,8 +216,17 @@ def options_of(conv: nn.Module):
     return options
 
 
+def is_dense(parameter: Tensor) -> bool:
+    """Whether the kernels can read it: contiguous, or in channels_last."""
+    return parameter.is_contiguous() or (
+        parameter.dim() == 4
+        and parameter.is_contiguous(memory_format=torch.channels_last))
+
+
 def scconv(conv: nn.Module, x: Tensor) -> Tensor:
     """SCConv of x by the kernels, where :func:`fits`. Shape: as SCConv's."""
     from . import triton_scconv
+    parameters = [p if is_dense(p) else p.contiguous()
+                  for p in tensors_of(conv)]
     return triton_scconv.scconv(
-        x, options_of(conv), compute_dtype(x), tensors_of(conv))
+        x, options_of(conv), compute_dtype(x), parameters)
