@@ -69,6 +69,10 @@ class Environment:
             [self.python, *args], **kwargs)
 
     def pip(self, *args):
+        if args[0] == 'install':
+            # half of the time: Python compiles what is imported, which is a
+            # small part of what is installed
+            args = ('install', '--no-compile', *args[1:])
         done = self.run('-m', 'pip', '--disable-pip-version-check', *args)
         if done.returncode:
             raise SystemExit(f'pip {" ".join(args)} failed: see above')
