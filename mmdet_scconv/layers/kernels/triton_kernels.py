@@ -879,6 +879,52 @@ def load_columns(maps, p, p_mask, WIDTH, first, width, OP: tl.constexpr):
                    p_mask[:, None] & (o < width)[None, :], 0.)
 
 
+@triton.jit
+def scaled_squeezes(up_weight, up_gamma, up_var, up_eps, low_weight,
+                    low_gamma, low_var, low_eps, c1, half_mask, C,
+                    up_channels, U, T, dtype: tl.constexpr,
+                    EVEN: tl.constexpr, UP: tl.constexpr, TP: tl.constexpr):
+    """:func:`scaled_squeeze` of up for the channels c1 of the first half, of
+    low for those of the second, then the other way round (nothing new where
+    each half goes to one squeeze)."""
+    HALF = C // 2
+    up_1 = scaled_squeeze(up_weight, up_gamma, up_var, up_eps, U, c1,
+                          half_mask & (c1 < up_channels), up_channels, dtype,
+                          UP)
+    c2 = c1 + HALF - up_channels
+    low_2 = scaled_squeeze(low_weight, low_gamma, low_var, low_eps, T, c2,
+                           half_mask & (c2 >= 0), C - up_channels, dtype, TP)
+    up_2 = up_1
+    low_1 = low_2
+    if not EVEN:
+        up_2 = scaled_squeeze(up_weight, up_gamma, up_var, up_eps, U,
+                              c1 + HALF,
+                              half_mask & (c1 + HALF < up_channels),
+                              up_channels, dtype, UP)
+        c2 = c1 - up_channels
+        low_1 = scaled_squeeze(low_weight, low_gamma, low_var, low_eps, T, c2,
+                               half_mask & (c2 >= 0), C - up_channels, dtype,
+                               TP)
+    return up_1, low_2, up_2, low_1
+
+
+@triton.jit
+def gate_output_gradients(maps, p, p_mask, U, T, up_1, low_2, up_2, low_1,
+                          EVEN: tl.constexpr, PRECISION: tl.constexpr,
+                          UP: tl.constexpr, TP: tl.constexpr):
+    """Gradients of both halves of the gate's output, from those of the
+    squeezed maps of one sample and :func:`scaled_squeezes`."""
+    d_up = load_columns(maps, p, p_mask, U + T, 0, U, UP)
+    d_low = load_columns(maps, p, p_mask, U + T, U, T, TP)
+    zero = tl.zeros([p.shape[0], up_1.shape[1]], tl.float32)
+    d1 = product(d_up, up_1, zero, PRECISION)
+    d2 = product(d_low, low_2, zero, PRECISION)
+    if not EVEN:
+        d1 = product(d_low, low_1, d1, PRECISION)
+        d2 = product(d_up, up_2, d2, PRECISION)
+    return d1, d2
+
+
 @triton.jit(do_not_specialize=SIZES)
 def gate_sums_kernel(
         x, affine, d_squeezed, partial, up_weight, up_gamma, up_var,
@@ -899,22 +945,10 @@ def gate_sums_kernel(
     a2, b2 = load_affine(affine_n, c1 + HALF, half_mask, C)
     m1, r1 = load_affine(affine_n + 2 * C, c1, half_mask, C)
     m2, r2 = load_affine(affine_n + 2 * C, c1 + HALF, half_mask, C)
-    dtype = d_squeezed.dtype.element_ty
-    up_1 = scaled_squeeze(up_weight, up_gamma, up_var, up_eps, U, c1,
-                          half_mask & (c1 < up_channels), up_channels, dtype,
-                          UP)
-    c2 = c1 + HALF - up_channels
-    low_2 = scaled_squeeze(low_weight, low_gamma, low_var, low_eps, T, c2,
-                           half_mask & (c2 >= 0), C - up_channels, dtype, TP)
-    if not EVEN:
-        up_2 = scaled_squeeze(up_weight, up_gamma, up_var, up_eps, U,
-                              c1 + HALF,
-                              half_mask & (c1 + HALF < up_channels),
-                              up_channels, dtype, UP)
-        c2 = c1 - up_channels
-        low_1 = scaled_squeeze(low_weight, low_gamma, low_var, low_eps, T, c2,
-                               half_mask & (c2 >= 0), C - up_channels, dtype,
-                               TP)
+    up_1, low_2, up_2, low_1 = scaled_squeezes(
+        up_weight, up_gamma, up_var, up_eps, low_weight, low_gamma, low_var,
+        low_eps, c1, half_mask, C, up_channels, U, T,
+        d_squeezed.dtype.element_ty, EVEN, UP, TP)
     sum1 = tl.zeros([BP, BK], tl.float32)
     sum2 = tl.zeros([BP, BK], tl.float32)
     product1 = tl.zeros([BP, BK], tl.float32)
@@ -922,14 +956,9 @@ def gate_sums_kernel(
     for start in range(block * BP, pixels, blocks * BP):
         p = start + tl.arange(0, BP)
         p_mask = p < pixels
-        maps = d_squeezed + n * pixels * (U + T)
-        d_up = load_columns(maps, p, p_mask, U + T, 0, U, UP)
-        d_low = load_columns(maps, p, p_mask, U + T, U, T, TP)
-        d1 = product(d_up, up_1, tl.zeros([BP, BK], tl.float32), PRECISION)
-        d2 = product(d_low, low_2, tl.zeros([BP, BK], tl.float32), PRECISION)
-        if not EVEN:
-            d1 = product(d_low, low_1, d1, PRECISION)
-            d2 = product(d_up, up_2, d2, PRECISION)
+        d1, d2 = gate_output_gradients(
+            d_squeezed + n * pixels * (U + T), p, p_mask, U, T, up_1, low_2,
+            up_2, low_1, EVEN, PRECISION, UP, TP)
         x1, x2 = load_halves(x + n * sn, p, p_mask, c1, half_mask, HALF, sc,
                              sp)
         logit1, _ = gate_gradients(x1, a1[None, :], b1[None, :], threshold,
@@ -1005,33 +1034,16 @@ def gate_input_gradient_kernel(
     means = group_means + n * 2 * GROUPS
     g1, k1 = load_affine(means, c1 // width, half_mask, GROUPS)
     g2, k2 = load_affine(means, (c1 + HALF) // width, half_mask, GROUPS)
-    dtype = d_squeezed.dtype.element_ty
-    up_1 = scaled_squeeze(up_weight, up_gamma, up_var, up_eps, U, c1,
-                          half_mask & (c1 < up_channels), up_channels, dtype,
-                          UP)
-    c2 = c1 + HALF - up_channels
-    low_2 = scaled_squeeze(low_weight, low_gamma, low_var, low_eps, T, c2,
-                           half_mask & (c2 >= 0), C - up_channels, dtype, TP)
-    if not EVEN:
-        up_2 = scaled_squeeze(up_weight, up_gamma, up_var, up_eps, U,
-                              c1 + HALF,
-                              half_mask & (c1 + HALF < up_channels),
-                              up_channels, dtype, UP)
-        c2 = c1 - up_channels
-        low_1 = scaled_squeeze(low_weight, low_gamma, low_var, low_eps, T, c2,
-                               half_mask & (c2 >= 0), C - up_channels, dtype,
-                               TP)
+    up_1, low_2, up_2, low_1 = scaled_squeezes(
+        up_weight, up_gamma, up_var, up_eps, low_weight, low_gamma, low_var,
+        low_eps, c1, half_mask, C, up_channels, U, T,
+        d_squeezed.dtype.element_ty, EVEN, UP, TP)
     for start in range(block * BP, pixels, blocks * BP):
         p = start + tl.arange(0, BP)
         p_mask = p < pixels
-        maps = d_squeezed + n * pixels * (U + T)
-        d_up = load_columns(maps, p, p_mask, U + T, 0, U, UP)
-        d_low = load_columns(maps, p, p_mask, U + T, U, T, TP)
-        d1 = product(d_up, up_1, tl.zeros([BP, BK], tl.float32), PRECISION)
-        d2 = product(d_low, low_2, tl.zeros([BP, BK], tl.float32), PRECISION)
-        if not EVEN:
-            d1 = product(d_low, low_1, d1, PRECISION)
-            d2 = product(d_up, up_2, d2, PRECISION)
+        d1, d2 = gate_output_gradients(
+            d_squeezed + n * pixels * (U + T), p, p_mask, U, T, up_1, low_2,
+            up_2, low_1, EVEN, PRECISION, UP, TP)
         x1, x2 = load_halves(x + n * sn, p, p_mask, c1, half_mask, HALF, sc,
                              sp)
         logit1, direct1 = gate_gradients(x1, a1[None, :], b1[None, :],
