@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModule
 from mmengine.runner import BaseLoop
 
-from ..backbones import SwapResNet
+from ..backbones import SwappedModule
 from ..pretrained import prepare_pretrained
 
 
@@ -12,7 +12,7 @@ from ..pretrained import prepare_pretrained
 class CheckPretrainedHook(Hook):
     """Checks all pretrained checkpoints of the model before a training.
 
-    For models with stock backbones; SwapResNet checks its own.
+    For stock modules; a :class:`SwappedModule` checks its own.
     """
 
     def before_run(self, runner) -> None:
@@ -21,5 +21,5 @@ class CheckPretrainedHook(Hook):
             return
         for module in runner.model.modules():
             if (isinstance(module, BaseModule)
-                    and not isinstance(module, SwapResNet)):
+                    and not isinstance(module, SwappedModule)):
                 prepare_pretrained(module, local=True)
