@@ -206,6 +206,19 @@ def is_classifier(model: dict) -> bool:
     return model['type'] == 'ImageClassifier'
 
 
+def count_with_classifier(model: dict, shape: tuple[int, int]) -> Complexity:
+    """Count the backbone of a config's model with its classifier: that of an
+    ``ImageClassifier``, else one of 1000 classes.
+
+    Raises:
+        ValueError: If there is no backbone, or it does not tell its width.
+    """
+    if 'backbone' not in model:
+        raise ValueError(f'model type={model.get("type")!r} has no backbone')
+    classes = model['num_classes'] if is_classifier(model) else 1000
+    return count_classifier(model['backbone'], shape, num_classes=classes)
+
+
 def count_parts(model: dict,
                 shape: tuple[int, int],
                 mmengine: bool = False
