@@ -15,6 +15,7 @@ they see:
 
 None of them tells the run time.
 """
+import copy
 import functools
 import json
 import warnings
@@ -151,7 +152,7 @@ def count(model: nn.Module,
 
 def without_checkpoint(cfg: dict) -> ConfigDict:
     """A copy of a model's config, whose backbone names no weights."""
-    cfg = ConfigDict(cfg)
+    cfg = copy.deepcopy(ConfigDict(cfg))
     for part in (cfg, cfg.get('backbone', {})):
         part.pop('init_cfg', None)
         part.pop('pretrained', None)
