@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModule
 from mmengine.runner import BaseLoop
 
-from ..backbones import SwapResNet
+from ..backbones import SwappedModule
 from ..pretrained import prepare_pretrained
 
 
@@ -13,7 +13,7 @@ class CheckPretrainedHook(Hook):
     """Checks the pretrained checkpoints of a model's stock modules before a
     training: that they can be had, are complete, and hold data alone.
 
-    SwapResNet checks its own.
+    A :class:`SwappedModule` checks its own.
     """
 
     def before_run(self, runner) -> None:
@@ -27,5 +27,5 @@ class CheckPretrainedHook(Hook):
             return
         for module in runner.model.modules():
             if (isinstance(module, BaseModule)
-                    and not isinstance(module, SwapResNet)):
+                    and not isinstance(module, SwappedModule)):
                 prepare_pretrained(module, local=True)
