@@ -9,9 +9,12 @@ from .resnets import (
     TiedConvResNet,
 )
 from .swap_resnet import SwapResNet
+from .swapped import build_swapped, swap_convs
+from .swapped_module import SwappedModule
 
 __all__ = [
     'CIFARGhostResNet', 'CIFARResNet', 'GhostResNet', 'OctConvResNet',
     'SCConvResNeXt', 'SCConvResNet', 'SPConvResNet', 'SlimConvResNet',
-    'SwapResNet', 'TiedConvResNet'
+    'SwapResNet', 'SwappedModule', 'TiedConvResNet', 'build_swapped',
+    'swap_convs'
 ]
