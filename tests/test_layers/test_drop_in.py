@@ -12,7 +12,7 @@ from mmdet_scconv import layers
 
 CFGS = [
     dict(type='SCConv'),
-    dict(type='SCConv', alpha=0.75, low_width='text'),
+    dict(type='SCConv', alpha=0.75, low_squeeze_base='low_channels'),
     dict(type='SCConv', units='S'),
     dict(type='SCConv', units='C'),
     dict(type='SCConv', units='C+S'),
