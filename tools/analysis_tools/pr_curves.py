@@ -14,12 +14,12 @@ import os.path as osp
 
 from mmdet_scconv.cli import add_cfg_options
 from mmdet_scconv.tables import write_csv
+from mmdet_scconv.visualization.evaluation import evaluate
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.models import read_config
 from mmdet_scconv.visualization.pr_curves import COLUMNS, curve_rows, pr_figure
 from mmdet_scconv.visualization.predictions import (
     build_dataset,
-    evaluate,
     read_predictions,
 )
 
