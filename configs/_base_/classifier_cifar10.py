@@ -1,6 +1,6 @@
 # Table 2 on CIFAR-10: data, schedule and the classifier; rows set the
-# backbone. The paper's schedule is not known. This is a usual one (that of wide
-# ResNets, which ResNet-50 is on CIFAR): 128 images a step on one GPU, 200
+# backbone. The paper's schedule is not known. This is a usual one (that of
+# wide ResNets, which ResNet-50 is on CIFAR): 128 images a step on one GPU, 200
 # epochs.
 _base_ = [
     './models/classifier.py', './datasets/cifar10.py',
