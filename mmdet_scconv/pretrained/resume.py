@@ -1,4 +1,4 @@
-"""Finds the checkpoint that a training goes on from."""
+"""Finds the checkpoint that a training is resumed from."""
 import os.path as osp
 import warnings
 import zipfile
