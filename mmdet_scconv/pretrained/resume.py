@@ -47,7 +47,10 @@ def last_checkpoint(work_dir: str) -> str | None:
     copied; None if it names nothing."""
     if not osp.isfile(osp.join(work_dir, 'last_checkpoint')):
         return None
-    path = find_latest_checkpoint(work_dir)
+    try:
+        path = find_latest_checkpoint(work_dir)
+    except UnicodeDecodeError:  # damaged
+        return None
     if not path:
         return None
     inside = osp.join(work_dir, osp.basename(path))
@@ -60,7 +63,8 @@ def candidates(work_dir: str) -> Iterator[str]:
     newest first. The best ones hold weights alone."""
     last = last_checkpoint(work_dir)
     folders = [work_dir]
-    if last and osp.exists(last):
+    found = last is not None and osp.exists(last)
+    if found:
         yield last
         folders.append(osp.dirname(last))
     others = {
@@ -68,7 +72,7 @@ def candidates(work_dir: str) -> Iterator[str]:
         for path in glob(osp.join(escape(folder), '*.pth'))
         if not osp.basename(path).startswith('best_')
     }
-    if last:
+    if found:
         others.pop(osp.realpath(last), None)
     yield from sorted(others.values(), key=osp.getmtime, reverse=True)
 
