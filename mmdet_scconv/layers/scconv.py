@@ -30,24 +30,17 @@ from .common import (
     IntOrPair,
     MeanFuse,
     check,
-    check_alpha,
+    check_choice,
     check_conv_geometry,
+    check_divisor,
+    check_fraction,
     check_unused,
+    check_widths,
     is_hooked,
     is_int,
     stride_pool,
 )
-from .fused import (
-    DeployedSCConv,
-    Gate,
-    Geometry,
-    affine_scconv,
-    fold_norms,
-    has_hooks,
-    is_affine,
-    uses_running_statistics,
-)
-from .kernels import choose
+from .fused import DeployedSCConv, can_deploy, can_fuse, fused_scconv
 
 LOW_SQUEEZE_BASES = ('out_channels', 'low_channels')
 IMPLEMENTATIONS = ('fused', 'torch', 'reference')
@@ -89,14 +82,8 @@ class SRU(nn.Module):
         check(
             is_int(in_channels, 2) and in_channels % 2 == 0, 'in_channels',
             in_channels, 'SRU adds two halves and needs an even number')
-        check(
-            is_int(gn_groups, 1) and in_channels % gn_groups == 0,
-            'gn_groups', gn_groups,
-            f'an int >= 1 that divides the {in_channels} input channels')
-        check(
-            isinstance(gate_threshold, (int, float))
-            and 0 < gate_threshold < 1, 'gate_threshold', gate_threshold,
-            'a number between 0 and 1 (exclusive)')
+        check_divisor('gn_groups', gn_groups, input=in_channels)
+        check_fraction('gate_threshold', gate_threshold)
         self.gate_threshold = gate_threshold
         self.gn = nn.GroupNorm(gn_groups, in_channels)
 
@@ -208,13 +195,10 @@ class CRU(nn.Module):
         super().__init__()
         kernel_size, stride, padding, dilation = check_conv_geometry(
             kernel_size, stride, padding, dilation)
-        check(is_int(in_channels, 2), 'in_channels', in_channels,
-              'an int >= 2')
-        check(is_int(out_channels, 1), 'out_channels', out_channels,
-              'an int >= 1')
+        check_widths(in_channels, out_channels)
         check(is_int(squeeze_ratio, 1), 'squeeze_ratio', squeeze_ratio,
               'an int >= 1')
-        check_alpha(alpha)
+        check_fraction('alpha', alpha)
         self.up_channels = round(alpha * in_channels)
         self.low_channels = in_channels - self.up_channels
         up_width = self.up_channels // squeeze_ratio
@@ -222,13 +206,9 @@ class CRU(nn.Module):
             up_width >= 1, 'alpha', alpha,
             f'of {in_channels} input channels at least '
             f'squeeze_ratio={squeeze_ratio} must go up')
-        check(
-            is_int(gwc_groups, 1) and up_width % gwc_groups == 0
-            and out_channels % gwc_groups == 0, 'gwc_groups', gwc_groups,
-            f'an int >= 1 that divides the {up_width} squeezed and the '
-            f'{out_channels} output channels of the GWC')
-        check(low_squeeze_base in LOW_SQUEEZE_BASES, 'low_squeeze_base',
-              low_squeeze_base, f'one of {LOW_SQUEEZE_BASES}')
+        check_divisor('gwc_groups', gwc_groups, squeezed=up_width,
+                      output=out_channels)
+        check_choice('low_squeeze_base', low_squeeze_base, LOW_SQUEEZE_BASES)
         low_squeezed = out_channels // squeeze_ratio
         if low_squeeze_base == 'low_channels':
             low_squeezed = (out_channels -
@@ -337,10 +317,9 @@ class SCConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check(implementation in IMPLEMENTATIONS, 'implementation',
-              implementation, f'one of {IMPLEMENTATIONS}')
+        check_choice('implementation', implementation, IMPLEMENTATIONS)
         self.implementation = implementation
-        check(units in UNITS, 'units', units, f'one of {UNITS}')
+        check_choice('units', units, UNITS)
         if 'C' not in units:
             check_unused(f'units={units!r} has no CRU', alpha=(alpha, 0.5),
                          squeeze_ratio=(squeeze_ratio, 2),
@@ -373,21 +352,13 @@ class SCConv(DropInConv):
                 low_squeeze_base=low_squeeze_base,
                 norm_layer=norm_layer)
         if units == 'S':
-            self.conv = nn.Conv2d(
-                in_channels,
-                out_channels,
-                self.kernel_size,
-                self.stride,
-                self.padding,
-                self.dilation,
-                bias=False)
+            self.conv = self.inner_conv(in_channels, out_channels)
         if units == 'C&S':
             self.pool = stride_pool(self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.units == 'S+C' and self.implementation != 'reference' and \
-                x.numel() and not x.is_meta and not has_hooks(self):
-            out = self.fused_forward(x)
+        if can_fuse(self, x):
+            out = fused_scconv(self, x)
         elif self.units == 'S+C':
             out = self.cru(self.sru(x))
         elif self.units == 'C+S':
@@ -400,25 +371,6 @@ class SCConv(DropInConv):
             out = self.cru(x)
         return self.add_bias(out)
 
-    def gate(self, dtype: torch.dtype) -> Gate:
-        """The SRU, and how the CRU splits, for the fused form."""
-        sru, cru = self.sru, self.cru
-        return Gate(*sru.gate_affine(dtype), sru.gn.num_groups, sru.gn.eps,
-                    sru.gate_logit_threshold,
-                    (cru.up_channels, cru.low_channels))
-
-    def fused_forward(self, x: Tensor) -> Tensor:
-        """As ``forward`` with units 'S+C', in few passes over memory."""
-        by_kernels = choose(self, x)
-        if by_kernels is not None:
-            return by_kernels(self, x)
-        gate = self.gate(torch.promote_types(x.dtype, torch.float32))
-        cru = self.cru
-        if not is_affine(cru):
-            return cru.reference(*gate(x))
-        return affine_scconv(
-            gate, fold_norms(cru), Geometry.of(cru.gwc), cru.pool, x)
-
     def deploy(self, norm: nn.Module) -> nn.Module | None:
         """For inference: this and the BatchNorm behind it as one module.
 
@@ -427,10 +379,7 @@ class SCConv(DropInConv):
             other units than 'S+C', and norms other than BatchNorms in eval
             mode.
         """
-        if self.units != 'S+C' or not (
-                is_affine(self.cru) and uses_running_statistics(norm)):
-            return None
-        return DeployedSCConv(self, norm)
+        return DeployedSCConv(self, norm) if can_deploy(self, norm) else None
 
     def extra_repr(self) -> str:
         return f'units={self.units!r}'

@@ -39,7 +39,7 @@ class DeployedSCConv(nn.Module):
         self.triton_options = gpu.options_of(conv) if gpu.HAS_TRITON else None
         self.implementation = conv.implementation
         with torch.no_grad():
-            gate = conv.gate(cru.gwc.weight.dtype)
+            gate = Gate.of(conv.sru, cru, cru.gwc.weight.dtype)
             self.gate_options = gate[2:]
             weights = fold_norms(cru)
             scale, shift = scale_and_shift(norm, weights.gwc)

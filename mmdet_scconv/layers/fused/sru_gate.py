@@ -6,7 +6,7 @@ For the backward pass the input alone is kept.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..kernels import cpu
@@ -95,6 +95,14 @@ class Gate(NamedTuple):
     eps: float
     threshold: float
     sizes: tuple[int, int]
+
+    @classmethod
+    def of(cls, sru: nn.Module, cru: nn.Module,
+           dtype: torch.dtype) -> 'Gate':
+        """The SRU's gate, and how the CRU splits its output."""
+        return cls(*sru.gate_affine(dtype), sru.gn.num_groups, sru.gn.eps,
+                   sru.gate_logit_threshold,
+                   (cru.up_channels, cru.low_channels))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> the parts of the output that go up and low."""
