@@ -2,19 +2,17 @@
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmcv.cnn.utils import fuse_conv_bn
 from mmdet.models.backbones import ResNet
-from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
-from .swap_conv import swap_conv
+from .missing_kernel import log_missing_kernel
+from .swap_block import swap_in_block
+from .unfilled import filled_names, frozen_without_weights
 
 
 def check_arguments(backbone_type: type, names: dict) -> None:
@@ -41,59 +39,6 @@ def check_arguments(backbone_type: type, names: dict) -> None:
                 'SCConvResNet, a ResNeXt for SCConvResNeXt; backbones whose '
                 'blocks are others (Res2Net, ResNeSt, RegNet, TridentResNet, '
                 'DetectoRS_ResNet, ...) for none')
-
-
-def swap_in_block(block: nn.Module, name: str, cfg: dict,
-                  norm_cfg: dict) -> None:
-    """Replace one convolution of a BasicBlock or Bottleneck.
-
-    The norm behind it stays, unless the new one ends with a norm of its own.
-    Where the new conv2 of a Bottleneck has another width, its norm and conv3
-    are built anew to fit.
-
-    Args:
-        block (nn.Module): Of MMDetection's ResNet.
-        name (str): 'conv1', 'conv2', 'conv3' or 'downsample'.
-        cfg (dict): See :func:`swap_conv`.
-        norm_cfg (dict): See :func:`swap_conv`.
-
-    Raises:
-        ValueError: If the width of the new one differs and the block cannot
-            follow.
-    """
-    if name == 'downsample':
-        shortcut = block.downsample  # (pooling,) convolution, norm
-        new = swap_conv(shortcut[-2], cfg, norm_cfg)
-        wanted = shortcut[-2].out_channels
-        shortcut[-2] = new
-        if getattr(new, 'ends_with_norm', False):
-            shortcut[-1] = nn.Identity()
-    else:
-        old = getattr(block, name)
-        new = swap_conv(old, cfg, norm_cfg)
-        wanted = old.out_channels
-        setattr(block, name, new)
-        norm_name = getattr(block, name.replace('conv', 'norm') + '_name')
-        if getattr(new, 'ends_with_norm', False):
-            setattr(block, norm_name, nn.Identity())
-        elif new.out_channels != wanted:
-            setattr(block, norm_name,
-                    build_norm_layer(norm_cfg, new.out_channels)[1])
-    if new.out_channels == wanted:
-        return
-    if (name != 'conv2' or not isinstance(block, Bottleneck)
-            or getattr(block, 'after_conv2_plugins', None)):
-        raise ValueError(
-            f'conv2_cfg={cfg!r} gives {new.out_channels} output channels, '
-            f'{name} of a {type(block).__name__} needs {wanted}: only conv2 '
-            'of a Bottleneck (depth 50, 101 or 152) without a plugin behind '
-            'it can have another width')
-    block.conv3 = build_conv_layer(
-        block.conv_cfg,
-        new.out_channels,
-        block.conv3.out_channels,
-        kernel_size=1,
-        bias=False)
 
 
 @MODELS.register_module()
@@ -207,7 +152,7 @@ class SwapResNet(ResNet):
         """
         if (mode and not self.freeze_without_weights
                 and (self.is_init or self._filled)):
-            unfilled = self._frozen_without_weights()
+            unfilled = frozen_without_weights(self, self._filled)
             if unfilled:
                 raise ValueError(
                     f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
@@ -215,6 +160,7 @@ class SwapResNet(ResNet):
                     "dense ResNet's with tools/model_converters/"
                     'resnet_to_scconv.py (freeze_without_weights=True trains '
                     'all the same)')
+        log_missing_kernel(self)
         super().train(mode)
         return self
 
@@ -222,11 +168,7 @@ class SwapResNet(ResNet):
                               **kwargs) -> None:
         """Part of every way to load a state dict, torch's and MMEngine's, of
         the backbone or of what it is in: note what it fills."""
-        self._filled.update(
-            name for name, value in chain(self.named_parameters(),
-                                          self.named_buffers())
-            if getattr(state_dict.get(prefix + name), 'shape', None)
-            == value.shape)
+        self._filled |= filled_names(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def switch_to_deploy(self) -> 'SwapResNet':
@@ -274,48 +216,6 @@ class SwapResNet(ResNet):
             cfg.update(type='Pretrained', _scope_='mmdet_scconv')
         super().init_weights()
         if first_time and self.freeze_without_weights:
-            unfilled = self._frozen_without_weights()
+            unfilled = frozen_without_weights(self, self._filled)
             if unfilled:
                 print_log(unfilled, logger='current', level=logging.WARNING)
-
-    def _frozen_without_weights(self) -> str:
-        """What is frozen and was filled by no checkpoint; '' if nothing."""
-        return '. '.join(
-            filter(None,
-                   (self._frozen_noise(), self._norms_without_statistics())))
-
-    def _frozen_noise(self) -> str | None:
-        if self.frozen_stages < 0:
-            return None
-        stem = ('stem', ) if self.deep_stem else ('conv1', self.norm1_name)
-        frozen = {'stem': stem}
-        frozen.update((name, (name, ))
-                      for name in self.res_layers[:self.frozen_stages])
-        stages = []
-        for stage, children in frozen.items():
-            names = {
-                f'{child}.{name}'
-                for child in children
-                for name, _ in getattr(self, child).named_parameters()
-            }
-            if names - self._filled:
-                stages.append(f'{stage} ({len(names - self._filled)} of '
-                              f'{len(names)} parameters)')
-        if not stages:
-            return None
-        return (f'FROZEN WITHOUT WEIGHTS: frozen_stages={self.frozen_stages} '
-                f'of {type(self).__name__} freezes {", ".join(stages)} that '
-                'no checkpoint has filled: they stay as initialised')
-
-    def _norms_without_statistics(self) -> str | None:
-        if not self.norm_eval:
-            return None
-        count = sum(
-            isinstance(module, _BatchNorm)
-            and f'{name}.running_mean' not in self._filled
-            for name, module in self.named_modules())
-        if not count:
-            return None
-        return (f'NORM_EVAL WITHOUT STATISTICS: norm_eval=True of '
-                f'{type(self).__name__} keeps {count} BatchNorms at mean 0 '
-                'and variance 1, as no checkpoint has filled them')

@@ -68,7 +68,7 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
 
     A bias before a BatchNorm in training has no gradient but rounding: there
     the reference form in float32 says how much is to be expected."""
-    monkeypatch.setattr(cpu, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     fused, reference = pair(training, gate_threshold=threshold)
     torch.manual_seed(0)
     x = torch.randn(batch, 64, *size) + torch.arange(64).view(-1, 1, 1) % 5
@@ -85,12 +85,34 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
 
 
 def test_kernel_is_what_runs(kernel, monkeypatch):
-    monkeypatch.setattr(cpu, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     fused, _ = pair(False)
     x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
     with torch.profiler.profile() as profile, torch.no_grad():
         fused(x)
     assert 'mmdet_scconv::sru_gate' in {e.name for e in profile.events()}
+
+
+def test_kernel_is_compiled_as_one_operator(kernel, monkeypatch):
+    """Its loading is nothing that a compiler traces."""
+    monkeypatch.setattr(cpu, 'load_once', lambda: True)
+    fused, reference = pair(False)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(fused, backend=backend, fullgraph=True)
+    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            compiled(x), reference(x), rtol=1e-4, atol=1e-4)
+    operators = {str(node.target) for graph in graphs
+                 for module in graph.modules()
+                 for node in getattr(getattr(module, 'graph', None), 'nodes',
+                                     ())}
+    assert 'mmdet_scconv.sru_gate' in operators
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
