@@ -1,18 +1,16 @@
 """MMDetection's ResNet with another convolution in place of its own."""
 import inspect
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from mmcv.cnn.utils import fuse_conv_bn
+from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmdet.models.backbones import ResNet
+from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
-from mmengine.logging import print_log
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
-from .missing_kernel import log_missing_kernel
-from .swap_block import swap_in_block
-from .unfilled import filled_names, frozen_without_weights
+from .swap_conv import swap_conv
+from .swapped_module import SwappedModule
 
 
 def check_arguments(backbone_type: type, names: dict) -> None:
@@ -41,8 +39,61 @@ def check_arguments(backbone_type: type, names: dict) -> None:
                 'DetectoRS_ResNet, ...) for none')
 
 
+def swap_in_block(block: nn.Module, name: str, cfg: dict,
+                  norm_cfg: dict) -> None:
+    """Replace one convolution of a BasicBlock or Bottleneck.
+
+    The norm behind it stays, unless the new one ends with a norm of its own.
+    Where the new conv2 of a Bottleneck has another width, its norm and conv3
+    are built anew to fit.
+
+    Args:
+        block (nn.Module): Of MMDetection's ResNet.
+        name (str): 'conv1', 'conv2', 'conv3' or 'downsample'.
+        cfg (dict): See :func:`swap_conv`.
+        norm_cfg (dict): See :func:`swap_conv`.
+
+    Raises:
+        ValueError: If the width of the new one differs and the block cannot
+            follow.
+    """
+    if name == 'downsample':
+        shortcut = block.downsample  # (pooling,) convolution, norm
+        new = swap_conv(shortcut[-2], cfg, norm_cfg)
+        wanted = shortcut[-2].out_channels
+        shortcut[-2] = new
+        if getattr(new, 'ends_with_norm', False):
+            shortcut[-1] = nn.Identity()
+    else:
+        old = getattr(block, name)
+        new = swap_conv(old, cfg, norm_cfg)
+        wanted = old.out_channels
+        setattr(block, name, new)
+        norm_name = getattr(block, name.replace('conv', 'norm') + '_name')
+        if getattr(new, 'ends_with_norm', False):
+            setattr(block, norm_name, nn.Identity())
+        elif new.out_channels != wanted:
+            setattr(block, norm_name,
+                    build_norm_layer(norm_cfg, new.out_channels)[1])
+    if new.out_channels == wanted:
+        return
+    if (name != 'conv2' or not isinstance(block, Bottleneck)
+            or getattr(block, 'after_conv2_plugins', None)):
+        raise ValueError(
+            f'conv2_cfg={cfg!r} gives {new.out_channels} output channels, '
+            f'{name} of a {type(block).__name__} needs {wanted}: only conv2 '
+            'of a Bottleneck (depth 50, 101 or 152) without a plugin behind '
+            'it can have another width')
+    block.conv3 = build_conv_layer(
+        block.conv_cfg,
+        new.out_channels,
+        block.conv3.out_channels,
+        kernel_size=1,
+        bias=False)
+
+
 @MODELS.register_module()
-class SwapResNet(ResNet):
+class SwapResNet(SwappedModule, ResNet):
     """ResNet whose blocks have another convolution as ``conv2``.
 
     In a Bottleneck that is the 3x3 (also where it has the stride); in a
@@ -61,7 +112,7 @@ class SwapResNet(ResNet):
         freeze_without_weights (bool): Whether a training may freeze stages,
             or keep BatchNorms at statistics (``norm_eval``), that no
             checkpoint has filled. Defaults to False: it is an error, see
-            :meth:`train`.
+            :meth:`SwappedModule.train`.
         **kwargs: Arguments of ``mmdet.ResNet``, with their meaning there.
 
     Shape: (N, 3, H, W) -> tuple of the stages in ``out_indices``, (N, C_i,
@@ -76,8 +127,6 @@ class SwapResNet(ResNet):
 
     # Subclasses name their convolution; conv2_cfg then holds its options.
     conv2_type: str | None = None
-    # whether switch_to_deploy() was called
-    deployed = False
 
     def __init__(self,
                  depth: int,
@@ -87,9 +136,6 @@ class SwapResNet(ResNet):
                  **kwargs) -> None:
         check_arguments(type(self), kwargs)
         super().__init__(depth=depth, **kwargs)
-        self.freeze_without_weights = freeze_without_weights
-        # tensors that a checkpoint gave, from wherever it was loaded
-        self._filled: set[str] = set()
         self.conv2_cfg = self._named_conv2_cfg(conv2_cfg)
         if len(stages_with_swap) < self.num_stages:
             raise ValueError(
@@ -97,10 +143,8 @@ class SwapResNet(ResNet):
                 f'{len(stages_with_swap)} values, num_stages='
                 f'{self.num_stages} needs one for each stage')
         self.stages_with_swap = tuple(stages_with_swap[:self.num_stages])
-        # what load_pretrained asks for, and what it says
-        self.dense_shapes = {k: v.shape for k, v in self.state_dict().items()}
-        self.swapped_convs: list[str] = []
-        self.load_report: LoadReport | None = None
+        dense_shapes = {k: v.shape for k, v in self.state_dict().items()}
+        swapped_convs = []
         for i, swap in enumerate(self.stages_with_swap):
             if not swap:
                 continue
@@ -114,7 +158,8 @@ class SwapResNet(ResNet):
                 for name, options in self.convs_to_swap(block).items():
                     swap_in_block(block, name, {**self.conv2_cfg, **options},
                                   self.norm_cfg)
-                    self.swapped_convs.append(f'{stage}.{j}.{name}')
+                    swapped_convs.append(f'{stage}.{j}.{name}')
+        self.note_swap(swapped_convs, dense_shapes, freeze_without_weights)
         # ResNet froze its stages before the new convolutions were there
         self._freeze_stages()
 
@@ -138,84 +183,44 @@ class SwapResNet(ResNet):
                 "name of a convolution, e.g. dict(type='SCConv')")
         return conv2_cfg
 
-    def train(self, mode: bool = True) -> 'SwapResNet':
-        """As ResNet's (``norm_eval``, frozen stages); returns the module.
+    def frozen_without_weights(self) -> str:
+        """By ResNet's options, and before ``train()`` has followed them."""
+        return '. '.join(
+            filter(None, (self._unfilled_stages(),
+                          self._norms_without_statistics())))
 
-        All training loops call it after the weights were initialised, and a
-        checkpoint of ``load_from`` or a resumed one was loaded. So it is here
-        that a training ends which would freeze what nothing has filled.
+    def _unfilled_stages(self) -> str | None:
+        if self.frozen_stages < 0:
+            return None
+        stem = ('stem', ) if self.deep_stem else ('conv1', self.norm1_name)
+        frozen = {'stem': stem}
+        frozen.update((name, (name, ))
+                      for name in self.res_layers[:self.frozen_stages])
+        stages = []
+        for stage, children in frozen.items():
+            names = {
+                f'{child}.{name}'
+                for child in children
+                for name, _ in getattr(self, child).named_parameters()
+            }
+            if names - self._filled:
+                stages.append(f'{stage} ({len(names - self._filled)} of '
+                              f'{len(names)} parameters)')
+        if not stages:
+            return None
+        return (f'FROZEN WITHOUT WEIGHTS: frozen_stages={self.frozen_stages} '
+                f'of {type(self).__name__} freezes {", ".join(stages)} that '
+                'no checkpoint has filled: they stay as initialised')
 
-        Raises:
-            ValueError: If the weights were initialised, and there are frozen
-                parameters or BatchNorms with ``norm_eval`` that no checkpoint
-                has filled. ``freeze_without_weights=True`` allows it.
-        """
-        if (mode and not self.freeze_without_weights
-                and (self.is_init or self._filled)):
-            unfilled = frozen_without_weights(self, self._filled)
-            if unfilled:
-                raise ValueError(
-                    f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
-                    'model.backbone, or load weights for them: convert the '
-                    "dense ResNet's with tools/model_converters/"
-                    'resnet_to_scconv.py (freeze_without_weights=True trains '
-                    'all the same)')
-        log_missing_kernel(self)
-        super().train(mode)
-        return self
-
-    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args,
-                              **kwargs) -> None:
-        """Part of every way to load a state dict, torch's and MMEngine's, of
-        the backbone or of what it is in: note what it fills."""
-        self._filled |= filled_names(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    def switch_to_deploy(self) -> 'SwapResNet':
-        """Fold the BatchNorms into the convolutions, in place.
-
-        For inference alone: it leaves eval mode on, parameters without
-        gradients, and keys that are no checkpoint's. Same outputs but for
-        rounding. Norms other than BatchNorms stay, and so does what a
-        convolution other than SCConv does between its own.
-
-        Returns:
-            SwapResNet: Itself; a second call changes nothing.
-        """
-        if self.deployed:
-            return self
-        self.deployed = True
-        self.eval()
-        for block in self.modules():
-            deploy = getattr(getattr(block, 'conv2', None), 'deploy', None)
-            deployed = deploy and deploy(block.norm2)
-            if deployed:
-                block.conv2 = deployed
-                setattr(block, block.norm2_name, nn.Identity())
-        fuse_conv_bn(self)
-        return self.requires_grad_(False)
-
-    def init_weights(self) -> None:
-        """Initialise as ResNet does, and say what was loaded.
-
-        ``Pretrained`` is this package's (see
-        :class:`mmdet_scconv.pretrained.Pretrained`); its report is logged and
-        kept as ``load_report``. What is frozen without weights is an error
-        when the training starts (:meth:`train`), as ``load_from`` and a
-        resumed checkpoint come later; where that is allowed, a warning here.
-
-        Raises:
-            FileNotFoundError: If a pretrained checkpoint cannot be had; says
-                which file to put where.
-            ValueError: If it is damaged, or does not fit.
-        """
-        first_time = not self.is_init
-        prepare_pretrained(self)
-        for cfg in pretrained_cfgs(self):
-            # a scope that is there was inherited from an mmdet:: base
-            cfg.update(type='Pretrained', _scope_='mmdet_scconv')
-        super().init_weights()
-        if first_time and self.freeze_without_weights:
-            unfilled = frozen_without_weights(self, self._filled)
-            if unfilled:
-                print_log(unfilled, logger='current', level=logging.WARNING)
+    def _norms_without_statistics(self) -> str | None:
+        if not self.norm_eval:
+            return None
+        count = sum(
+            isinstance(module, _BatchNorm)
+            and f'{name}.running_mean' not in self._filled
+            for name, module in self.named_modules())
+        if not count:
+            return None
+        return (f'NORM_EVAL WITHOUT STATISTICS: norm_eval=True of '
+                f'{type(self).__name__} keeps {count} BatchNorms at mean 0 '
+                'and variance 1, as no checkpoint has filled them')

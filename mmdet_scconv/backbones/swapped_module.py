@@ -1,0 +1,158 @@
+"""What a module with swapped convolutions has beyond the one that it was."""
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from mmengine.logging import print_log
+from torch import Size, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
+from .deploy import fold_batch_norms
+from .missing_kernel import log_missing_kernel
+
+
+class SwappedModule:
+    """Put before a ``BaseModule``: reports of what a checkpoint gave, an error
+    where a training would freeze random weights, a form for inference.
+
+    ``freeze_without_weights`` says whether a training may freeze parameters,
+    or keep BatchNorms at statistics (``norm_eval``), that no checkpoint has
+    filled. False is an error, see :meth:`train`.
+    """
+
+    load_report: LoadReport | None = None
+    # whether switch_to_deploy() was called
+    deployed = False
+    # whether the log has it that random weights are frozen
+    _warned = False
+
+    def note_swap(self, swapped_convs: Sequence[str],
+                  dense_shapes: Mapping[str, Size],
+                  freeze_without_weights: bool) -> None:
+        """To be called once, when convolutions have been replaced.
+
+        Args:
+            swapped_convs (Sequence[str]): Names of the new ones.
+            dense_shapes (Mapping): Shapes of all tensors before, by name.
+            freeze_without_weights (bool): See the class.
+        """
+        # what load_pretrained asks for, and what it says
+        self.swapped_convs = list(swapped_convs)
+        self.dense_shapes = dict(dense_shapes)
+        self.freeze_without_weights = freeze_without_weights
+        # tensors that a checkpoint gave, from wherever it was loaded
+        self._filled: set[str] = set()
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """As the module's own (``norm_eval``, frozen stages).
+
+        All training loops call it after the weights were initialised, and a
+        checkpoint of ``load_from`` or a resumed one was loaded. So it is here
+        that a training ends which would freeze what nothing has filled.
+
+        Returns:
+            nn.Module: Itself.
+
+        Raises:
+            ValueError: If the weights were initialised, and there are frozen
+                parameters or BatchNorms with ``norm_eval`` that no checkpoint
+                has filled. ``freeze_without_weights=True`` makes it a
+                warning.
+        """
+        super().train(mode)
+        log_missing_kernel(self)
+        if mode and not self.deployed and (self.is_init or self._filled):
+            self._check_frozen()
+        return self
+
+    def _check_frozen(self) -> None:
+        unfilled = self.frozen_without_weights()
+        if not unfilled:
+            return
+        if not self.freeze_without_weights:
+            raise ValueError(
+                f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
+                'model.backbone, or load weights for them: convert the '
+                "dense network's with tools/model_converters/"
+                'resnet_to_scconv.py (freeze_without_weights=True trains '
+                'all the same)')
+        if not self._warned:
+            self._warned = True
+            print_log(unfilled, logger='current', level=logging.WARNING)
+
+    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args,
+                              **kwargs) -> None:
+        """Part of every way to load a state dict, torch's and MMEngine's, of
+        the module or of what it is in: note what it fills."""
+        self._filled.update(
+            name for name, value in chain(self.named_parameters(),
+                                          self.named_buffers())
+            if getattr(state_dict.get(prefix + name), 'shape', None)
+            == value.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def init_weights(self) -> None:
+        """Initialise as the module does, and say what was loaded.
+
+        ``Pretrained`` is this package's (see
+        :class:`mmdet_scconv.pretrained.Pretrained`); its report is logged and
+        kept as ``load_report``. What is frozen without weights is an error
+        when the training starts (:meth:`train`), as ``load_from`` and a
+        resumed checkpoint come later.
+
+        Raises:
+            FileNotFoundError: If a pretrained checkpoint cannot be had; says
+                which file to put where.
+            ValueError: If it is damaged, or does not fit.
+        """
+        prepare_pretrained(self)
+        for cfg in pretrained_cfgs(self):
+            # a scope that is there was inherited from an mmdet:: base
+            cfg.update(type='Pretrained', _scope_='mmdet_scconv')
+        super().init_weights()
+
+    def frozen_without_weights(self) -> str:
+        """What is frozen and was filled by no checkpoint, in words; '' if
+        there is nothing: nothing was swapped, or nothing is trained at all (a
+        teacher)."""
+        parameters = dict(self.named_parameters())
+        if not self.swapped_convs or not any(
+                p.requires_grad for p in parameters.values()):
+            return ''
+        # norms without learnable weights need none, hence the dimensions
+        frozen = [name for name, p in parameters.items()
+                  if not p.requires_grad and p.dim() > 1
+                  and name not in self._filled]
+        norms = [name for name, m in self.named_modules()
+                 if isinstance(m, _BatchNorm) and not m.training
+                 and m.running_mean is not None
+                 and f'{name}.running_mean' not in self._filled]
+        name, found = type(self).__name__, []
+        if frozen:
+            found.append(f'FROZEN WITHOUT WEIGHTS: {len(frozen)} weights of '
+                         f'{name} ({frozen[0]} ...) do not learn, and no '
+                         'checkpoint has filled them: they stay as '
+                         'initialised')
+        if norms:
+            found.append(f'NORM_EVAL WITHOUT STATISTICS: {len(norms)} '
+                         f'BatchNorms of {name} ({norms[0]} ...) stay at mean '
+                         '0 and variance 1, as no checkpoint has filled them')
+        return '. '.join(found)
+
+    def switch_to_deploy(self) -> nn.Module:
+        """Fold the BatchNorms into the convolutions, in place.
+
+        For inference alone: it leaves eval mode on, parameters without
+        gradients, and keys that are no checkpoint's. Same outputs but for
+        rounding. Norms other than BatchNorms stay, and so does what a
+        convolution other than SCConv does between its own.
+
+        Returns:
+            nn.Module: Itself; a second call changes nothing.
+        """
+        if not self.deployed:
+            self.deployed = True
+            fold_batch_norms(self.eval())
+            self.requires_grad_(False)
+        return self
