@@ -19,7 +19,7 @@ MESSAGE = (
 
 @cache
 def log_once() -> None:
-    print_log(MESSAGE, logger='current', level=logging.WARNING)
+    print_log(MESSAGE, logger='current', level=logging.INFO)
 
 
 def log_missing_kernel(module: nn.Module) -> None:
