@@ -23,13 +23,13 @@ def log_once() -> None:
 
 
 def log_missing_kernel(module: nn.Module) -> None:
-    """Say how to get the kernel, if a module would use it and has none.
+    """Log how to get the kernel if a module would use it and it is missing.
 
-    Once in each process, in the main one of several alone. Is called when a
-    training or a test starts, as loading the kernel is left to its first use.
+    Only once, and only in the main process. To be called when a training or
+    a test starts.
 
     Args:
-        module (nn.Module): Any with SCConvs in it.
+        module (nn.Module): Any that may have SCConvs.
     """
     uses_kernel = get_device() == 'cpu' and is_main_process() and any(
         isinstance(layer, SCConv) and layer.units == 'S+C'

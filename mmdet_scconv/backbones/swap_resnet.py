@@ -121,8 +121,8 @@ class SwapResNet(SwappedModule, ResNet):
     Raises:
         ValueError: For arguments of other backbones, invalid options of the
             convolution, too few ``stages_with_swap``, a stage with both DCN
-            and a swap, or a convolution of another width in blocks that need
-            theirs.
+            and a swap, or a convolution of another width in blocks that
+            cannot follow it.
     """
 
     # Subclasses name their convolution; conv2_cfg then holds its options.

@@ -6,7 +6,7 @@ IntOrPair = int | tuple[int, int]
 
 
 def check(ok: bool, name: str, value, allowed: str) -> None:
-    """Raise the one form of error that the layers use for a bad option.
+    """Check an option of a layer.
 
     Raises:
         ValueError: If ``ok`` is false; names the argument, the value and
@@ -17,10 +17,10 @@ def check(ok: bool, name: str, value, allowed: str) -> None:
 
 
 def check_unused(why: str, **options: tuple) -> None:
-    """Check that options which a layer has no use for were not set.
+    """Check that options without effect in a layer were not set.
 
     Args:
-        why (str): What the error says is allowed.
+        why (str): Why they have no effect; part of the error.
         **options: Value and default of each.
 
     Raises:

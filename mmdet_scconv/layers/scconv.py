@@ -52,12 +52,13 @@ class SRU(nn.Module):
 
     Source: SCConv, Section 3.1. GroupNorm's scale tells how much a channel
     varies; a position whose re-weighted value passes the threshold is kept
-    whole and adds nothing to the non-informative part, any other goes into
-    both parts, damped by its weight. The halves of both are added crosswise.
+    whole and adds nothing to the non-informative part. Any other position
+    goes into both parts, multiplied by its weight. The halves of both parts
+    are added crosswise.
 
-    The gate is decided on the logit and in fp32 (float64 for float64): as
-    initialised, the weights differ from 0.5 by about 1e-3, which fp16 and
-    bf16 round away behind the sigmoid.
+    The logit is compared with the threshold, in float32 (float64 for
+    float64), not the weight: as initialised, the weights differ from 0.5 by
+    about 1e-3, which is lost when float16 or bfloat16 round the sigmoid.
 
     Args:
         in_channels (int): C, an even number.
@@ -71,7 +72,7 @@ class SRU(nn.Module):
         ValueError: For an option out of its range.
     """
 
-    # |sum(gamma)| is kept above this; it is C as initialised
+    # |sum(gamma)| is bounded below by this; as initialised it is C
     min_gamma_sum = 1e-5
 
     def __init__(self,
@@ -93,10 +94,10 @@ class SRU(nn.Module):
         Args:
             x (Tensor): (N, C, H, W), float32 or float64.
         """
-        if is_hooked(self.gn):  # hooks wait for the module's call
+        if is_hooked(self.gn):  # hooks run when the module is called
             g = self.gn(x.to(self.gn.weight.dtype)).to(x.dtype)
             return self.w_gamma(x.dtype).view(-1, 1, 1) * g
-        # not F.group_norm, which refuses a group of a single value
+        # F.group_norm raises an error for a group of a single value
         return torch.group_norm(x, self.gn.num_groups,
                                 *self.gate_affine(x.dtype), self.gn.eps)
 
@@ -278,11 +279,11 @@ class SCConv(DropInConv):
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
         implementation (str): 'fused' does the same with fewer passes over
-            memory (fused/, which has a table of what runs when), by compiled
-            kernels where there are some; 'torch' is that without kernels;
-            'reference' is the definition. Where a submodule has hooks or
-            parametrizations, for empty inputs, and for units other than 'S+C'
-            the latter runs in any case. Defaults to 'fused'.
+            memory (fused/ has a table of what runs when), by compiled kernels
+            where they fit the input; 'torch' is the same without kernels of
+            GPUs; 'reference' is the definition. The definition also runs
+            where a submodule has hooks or parametrizations, for empty inputs,
+            and for units other than 'S+C'. Defaults to 'fused'.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
     ceil(W / stride)).

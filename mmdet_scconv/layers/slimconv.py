@@ -7,7 +7,7 @@ Neural Networks by Features Recombining", IEEE TIP 2021.
     fold(w * x)       -> 3x3                ->  top       } concatenated:
     fold(flip(w) * x) -> 1x1 -> ReLU -> 3x3 ->  bottom    } C / k channels
 
-The authors published k=4/3 alone; its counts are theirs to every digit. The
+The authors published only k=4/3; it has their counts to every digit. The
 others are reconstructions: for k=8/3 the input is folded twice, which gives
 the published 12.10M and 1.88G of a ResNet-50; for k=1 the bottom's 3x3 is
 twice as wide and the attention narrows by 16 instead of 32, which gives the

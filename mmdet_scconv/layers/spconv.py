@@ -5,7 +5,7 @@ Convolution", IJCAI 2020. The predecessor of SCConv's CRU, and a row of its
 Tables 2 to 5 (``alpha=0.75`` in the detection tables).
 
 One deviation from the authors' code: with a stride the pooling is done in ceil
-mode, so that odd sizes fit (theirs crashes on them).
+mode, so that odd sizes fit (the authors' code raises an error for them).
 """
 from collections.abc import Callable
 

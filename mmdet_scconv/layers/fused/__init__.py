@@ -1,7 +1,7 @@
 """SCConv with fewer passes over memory; equal to the definition, scconv.py.
 
-What makes the plain form slow is not its arithmetic but how often it reads
-and writes whole feature maps.
+The plain form is slow because it reads and writes whole feature maps many
+times, not because of its arithmetic.
 
 Which path runs (``units='S+C'``; other units always run the definition):
 
@@ -9,8 +9,9 @@ Which path runs (``units='S+C'``; other units always run the definition):
 mode                                 path
 ==================================== =======================================
 eval                                 SRU gate, affine CRU
-training, running statistics         SRU gate, affine CRU; cheap maps are
-                                     computed again in the backward pass
+training, running statistics         SRU gate, affine CRU; maps that are
+                                     cheap to compute are computed again in
+                                     the backward pass
 training, batch statistics; inner    SRU gate, CRU of the definition
 norms other than BatchNorm
 torch.compile                        as above, but that nothing is computed
@@ -22,7 +23,7 @@ torch.jit.trace                      as above, but that nothing is computed
                                      again; no kernels of GPUs
 autocast                             as without; gate and softmax at least
                                      in float32
-hooks or parametrizations inside     the definition, which calls them
+hooks or parametrizations inside     the definition, which runs them
 an empty input, the meta device      the definition
 GPU, running statistics, Triton      kernels/triton_scconv where it fits and
                                      was right when compared, else as
