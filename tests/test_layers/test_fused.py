@@ -134,6 +134,49 @@ def test_half_precision(dtype, batch, initialised):
     assert error < 4 * torch.finfo(dtype).eps
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('batch', [1, 2])
+def test_gradients_in_half_precision(dtype, batch):
+    """Relative, under autocast, against float64."""
+    fused, reference = pair(False)
+    x = torch.randn(batch, 64, 16, 16).to(dtype)
+    with torch.autocast('cpu', dtype=dtype):
+        _, grads = run(fused, x)
+    _, expected = run(reference.double(), x.double())
+    for a, e in zip(grads, expected):
+        assert (a.double() - e).norm() < 8 * torch.finfo(dtype).eps * e.norm()
+
+
+@pytest.mark.parametrize('by_kernel', [False, True])
+@pytest.mark.parametrize('size', [(1, 1), (1, 70), (17, 9)], ids=str)
+def test_sizes_that_no_window_fits(kernel, size, by_kernel, monkeypatch):
+    """Odd ones with a stride of 2, down to a single pixel."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
+    fused, reference = pair(False, stride=2)
+    x = torch.randn(1, 64, *size).to(memory_format=torch.channels_last)
+    (a, grads), (e, expected) = run(fused, x), run(reference.double(),
+                                                   x.double())
+    for actual, exact in zip((a, *grads), (e, *expected)):
+        assert (actual.double() - exact).norm() <= 1e-4 * exact.norm()
+
+
+@pytest.mark.parametrize('by_kernel', [False, True])
+@pytest.mark.parametrize('total', [0., 1e-7, -1e-7])
+def test_a_sum_of_gamma_near_zero(kernel, total, by_kernel, monkeypatch):
+    """w_gamma is bounded: values as the definition's, no gradient is NaN."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
+    fused, reference = pair(False)
+    with torch.no_grad():
+        for layer in (fused, reference):
+            gamma = layer.sru.gn.weight
+            gamma.copy_(torch.linspace(-1, 1, 64))
+            gamma[-1] += total
+    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    out, grads = run(fused, x)
+    torch.testing.assert_close(out, reference(x), rtol=1e-3, atol=1e-3)
+    assert all(t.isfinite().all() for t in (out, *grads))
+
+
 @pytest.mark.parametrize('batch', [1, 2])
 @pytest.mark.parametrize('options', [{}, dict(stride=2), dict(alpha=0.75)],
                          ids=str)
