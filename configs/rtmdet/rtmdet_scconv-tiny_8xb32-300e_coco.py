@@ -2,7 +2,7 @@
 _base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 
 custom_imports = dict(imports=['mmdet_scconv'], allow_failed_imports=False)
-custom_hooks = [*_base_.custom_hooks, dict(type='CheckPretrainedHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='SCConvRuntimeHook')]
 
 # the arguments of CSPNeXt stay where the base has them
 model = dict(

@@ -2,7 +2,7 @@
 _base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
 
 custom_imports = dict(imports=['mmdet_scconv'], allow_failed_imports=False)
-custom_hooks = [*_base_.custom_hooks, dict(type='CheckPretrainedHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='SCConvRuntimeHook')]
 
 # the arguments of CSPDarknet stay where the base has them
 model = dict(
