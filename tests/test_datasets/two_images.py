@@ -8,7 +8,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmdet_scconv.datasets.check import find_flaws
+from mmdet_scconv.datasets.check import find_problems
 
 CONFIG = 'configs/custom/faster-rcnn_scconv-r18_fpn_12e_{}-format.py'
 
@@ -57,10 +57,10 @@ class Data:
 
     def findings(self, test=False, **options):
         """Of tools/misc/check_dataset.py."""
-        return list(find_flaws(
+        return list(find_problems(
             dict(self.test if test else self.train, **options)))
 
-    def flaws(self):
+    def warnings(self):
         """What makes the check fail."""
         return [finding.text for finding in self.findings()
                 if finding.verdict != 'repaired']
