@@ -30,7 +30,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..classification import ImageClassifier
-from ..layers import SCConv
+from ..layers import SCConv, VersatileConv
 from ..layers.common import GlobalMean
 
 COUNTERS = ('macs', 'thop', 'mmengine')
@@ -87,6 +87,10 @@ def module_ops(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
     if isinstance(module, nn.Conv2d):
         macs = out.numel() * module.weight[0].numel()
         return macs, macs + (module.bias is not None) * out.numel()
+    if isinstance(module, VersatileConv):  # its crops are no modules
+        macs = out.numel() // module.num_crops * sum(
+            weight[0].numel() for weight in module.crops())
+        return macs, macs
     if isinstance(module, nn.Linear):
         macs = out.numel() * module.in_features
         return macs, macs

@@ -11,8 +11,7 @@ Writes, as PNG and SVG:
 import argparse
 import os.path as osp
 
-from mmengine.config import DictAction
-
+from mmdet_scconv.cli import add_cfg_options
 from mmdet_scconv.visualization.feature_maps import (
     gate_figure,
     sru_figure,
@@ -60,11 +59,7 @@ def parse_args():
     parser.add_argument('--device', default='cpu', help='default: cpu')
     parser.add_argument(
         '--out-dir', default='feature_maps', help='default: feature_maps')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.channels < 1:
         parser.error(f'--channels {args.channels}: a number >= 1')
