@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..errors import UserError
 from ..hooks.epoch_length_hook import EPOCH_LENGTH
 
 NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr',
@@ -17,7 +18,7 @@ NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr',
 CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
-class RunError(Exception):
+class RunError(UserError):
     """A run that ended badly, or that must not be started."""
 
 

@@ -7,30 +7,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import two_images
 from conftest import IMAGE_SIZE, REPO
 from mmdet.registry import HOOKS, MODELS
 from mmengine.logging import MMLogger
 from PIL import Image
-from two_images import CONFIG, Data, load
+from two_images import CONFIG, load
 
 from mmdet_scconv.datasets.findings import DataError
 
 HEIGHT, WIDTH = IMAGE_SIZE
-
-
-@pytest.fixture(params=['voc', 'coco'])
-def data(request, tmp_path):
-    return Data(tmp_path, request.param)
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return Data(tmp_path, 'voc')
-
-
-@pytest.fixture
-def coco(tmp_path):
-    return Data(tmp_path, 'coco')
+# fixtures
+data, voc, coco = two_images.data, two_images.voc, two_images.coco
 
 
 def pixels(item):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import two_images
 from conftest import BOXES, IMAGE_SIZE, REPO
 from mmdet.registry import HOOKS
 from mmengine.config import Config
@@ -16,7 +17,6 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from PIL import Image
-from two_images import Data
 
 from mmdet_scconv.datasets import voc_to_coco
 from mmdet_scconv.datasets.check import (
@@ -29,21 +29,8 @@ from mmdet_scconv.datasets.findings import DataError, read_flag
 from mmdet_scconv.visualization.predictions import read_predictions
 
 HEIGHT, WIDTH = IMAGE_SIZE
-
-
-@pytest.fixture(params=['voc', 'coco'])
-def data(request, tmp_path):
-    return Data(tmp_path, request.param)
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return Data(tmp_path, 'voc')
-
-
-@pytest.fixture
-def coco(tmp_path):
-    return Data(tmp_path, 'coco')
+# fixtures
+data, voc, coco = two_images.data, two_images.voc, two_images.coco
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ import copy
 import json
 from functools import cache
 
+import pytest
 from conftest import BOXES, REPO, write_coco, write_voc
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -91,3 +92,18 @@ class Data:
         data = json.loads(self.ann_file.read_text())
         edit(data)
         self.ann_file.write_text(json.dumps(data))
+
+
+@pytest.fixture(params=['voc', 'coco'])
+def data(request, tmp_path):
+    return Data(tmp_path, request.param)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return Data(tmp_path, 'voc')
+
+
+@pytest.fixture
+def coco(tmp_path):
+    return Data(tmp_path, 'coco')
