@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from ..datasets.checked import through_the_door
+from ..datasets.checked import with_checked_types
 from ..datasets.image_files import SUFFIXES
 
 BATCH_SIZE = 8
@@ -75,7 +75,7 @@ def training_set(cfg: Config) -> BaseDataset:
     dataset = cfg.get('train_dataloader', {}).get('dataset')
     if dataset is None:
         raise ValueError('the config has no train_dataloader.dataset')
-    return DATASETS.build(through_the_door(dataset))
+    return DATASETS.build(with_checked_types(dataset))
 
 
 def from_config(cfg: Config, count: int,

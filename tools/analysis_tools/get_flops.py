@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from rich.progress import track
 
-from mmdet_scconv.cli import add_cfg_options
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.paper.complexity import (
     COUNTERS,
     Complexity,
@@ -95,10 +95,7 @@ def trained_size(cfg: Config) -> tuple[int, int]:
 def config_rows(configs: list[str], options: dict | None,
                 shape: tuple[int, int] | None) -> Iterator[list[str]]:
     for path in configs:
-        try:
-            cfg = read_config(path, options)
-        except FileNotFoundError as error:
-            raise SystemExit(f'get_flops: {error}') from None
+        cfg = read_config(path, options)
         size = shape or (trained_size(cfg) if is_classifier(cfg.model) else
                          DETECTION_SHAPE)
         for part, count in count_parts(cfg.model, size, mmengine=True):
@@ -107,6 +104,7 @@ def config_rows(configs: list[str], options: dict | None,
             yield [path, part, f'{size[0]}x{size[1]}', *cells]
 
 
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
     columns = ['Params', 'seen', 'MACs', 'thop', 'mmengine']
