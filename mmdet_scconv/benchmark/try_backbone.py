@@ -1,11 +1,12 @@
 """Does a detector work with another backbone? One step of each kind tells.
 
-A stock config is built with its ResNet or ResNeXt swapped, without weights,
-and does a training and a test step on two small images of noise. The model is
-as wide and as deep as ever. Where it fails, the stock config is tried
-likewise: what fails there, too, is MMDetection's own. Some detectors need more
-pixels than others, for their pyramid or their number of queries: before such a
-verdict, both are tried on larger images.
+A stock config is built with its ResNet or ResNeXt swapped, or with the
+convolutions of any backbone swapped, without weights, and does a training and
+a test step on two small images of noise. The model is as wide and as deep as
+ever. Where it fails, the stock config is tried likewise: what fails there,
+too, is MMDetection's own. Some detectors need more pixels than others, for
+their pyramid or their number of queries: before such a verdict, both are tried
+on larger images.
 """
 import multiprocessing
 import os
@@ -137,6 +138,17 @@ def test_step(model: nn.Module, data: dict) -> None:
                 raise ArithmeticError(f'{key} are not finite')
 
 
+def swapped_parts(model: nn.Module) -> str:
+    """How many convolutions a ``Swapped`` has replaced, and the parameters
+    that it had before, in words."""
+    reports = [part.swap_report for part in model.modules()
+               if hasattr(part, 'swap_report')]
+    return ''.join(
+        f', {len(r.swapped) or "none"} of '
+        f'{len(r.swapped) + len(r.passed_over)} convolutions '
+        f'(dense: {r.params[0] / 1e6:.2f} M)' for r in reports)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What came of a config with one backbone.
@@ -176,6 +188,7 @@ def attempt(config: str, backbone: str | None,
         model = revert_sync_batchnorm(MODELS.build(model_cfg))
         done = replace(
             done,
+            backbone=done.backbone + swapped_parts(model),
             params=sum(p.numel() for n, p in model.named_parameters()
                        if 'backbone' in n.split('.')))
         model.init_weights()
