@@ -107,11 +107,7 @@ another number, `--auto-scale-lr`).''', ('imagenet', )),
 Unpack the "python version" of <https://www.cs.toronto.edu/~kriz/cifar.html> to
 `data/cifar/cifar-10-batches-py` and `data/cifar/cifar-100-python`. The files
 are pickles; they are read without running what may be in them. 200 epochs with
-128 images a step on one GPU.
-
-Table 2's rows of ResNeXt-29, WideResNet-28 and DenseNet-121 are not here: the
-last two have no MMDetection backbone to swap in, and no published width of the
-first has the paper's counts (28.27M, 4.55G).''',
+128 images a step on one GPU.''',
      ('units', 'cifar10', 'cifar100')),
 }
 # images of fewer pixels a side: FLOPs in M
