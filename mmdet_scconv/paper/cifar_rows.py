@@ -28,9 +28,8 @@ TEXT_NOTE = ("low_squeeze_base='low_channels' and a fc of 100 classes give "
              "the paper's counts")
 FC_NOTE = "the paper's counts are with a fc of 100 classes"
 NO_GHOST_NOTE = "no reading of GhostNet was found that has the paper's counts"
-RX29_NOTE = (
-    "no ResNeXt-29 has the paper's counts; 5x64d is the one whose SPConv, "
-    'SlimConv and TiedConv have theirs')
+RX29_NOTE = ("5x64d, whose SPConv, SlimConv and TiedConv have the paper's "
+             'counts, as the dense network has not')
 
 
 def cifar_row(name: str, slug: str, network: dict, conv2_cfg: dict | None,

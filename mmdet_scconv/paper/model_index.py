@@ -6,6 +6,7 @@ import yaml
 from ..tables import markdown_table
 from .complexity import count_classifier
 from .rows import TABLES, Row, Table
+from .table import notes
 
 README = 'configs/scconv/README.md'
 METAFILE = 'configs/scconv/metafile.yml'
@@ -123,7 +124,7 @@ def table_text(table: Table) -> str:
     names = list(table.metrics)[:3]
     ours = 'AP, ours' if len(names) > 1 else f'{names[0]}, ours'
     factor, unit = (1e6, 'M') if table.shape[0] < SMALL else (1e9, 'G')
-    lines, notes = [], []
+    lines = []
     for row in table.rows:
         count = count_classifier(
             row.backbone, table.shape, num_classes=row.num_classes)
@@ -138,12 +139,10 @@ def table_text(table: Table) -> str:
             f'{count.thop / factor:.2f}', flops, *scores, '',
             f'[config]({name})'
         ])
-        if row.note:
-            notes.append(f'{row.name}: {row.note}.\n')
     columns = ['Backbone', 'Params (M)', 'paper', f'FLOPs ({unit})', 'paper',
                *(f'{name}, paper' for name in names), ours, 'Config']
     return (f'### {table.title}\n\n{markdown_table(columns, lines)}\n' +
-            '\n'.join(notes) + '\n')
+            ''.join(f'{note}\n\n' for note in notes(table.rows)))
 
 
 def readme_text() -> str:

@@ -1,4 +1,6 @@
 """What a table of the paper and its rows are made of."""
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 TOP1 = {'top-1': 'accuracy/top1'}
@@ -54,3 +56,12 @@ class Table:
     metrics: dict[str, str]
     rows: tuple[Row, ...]
     config: str = ''
+
+
+def notes(rows: Iterable[Row]) -> list[str]:
+    """The rows' notes, a sentence each; rows with the same note share one."""
+    names = defaultdict(dict)  # dict: a name once, in their order
+    for row in rows:
+        if row.note:
+            names[row.note][row.name] = None
+    return [f'{", ".join(of)}: {note}.' for note, of in names.items()]
