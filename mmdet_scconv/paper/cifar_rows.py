@@ -146,8 +146,41 @@ def table_2(data: str, column: int) -> Table:
         config='configs/cifar/{slug}_200e_' + f'cifar{data}.py')
 
 
+# Table 1's units and Figure 4's split ratios, for a CPU
+R20 = dict(
+    type='CIFARResNet', depth=20, stages_with_swap=(False, True, True))
+FOLDERS_NOTE = "the paper's accuracy is of ResNet50 on CIFAR-100"
+
+
+def folders_row(name: str, slug: str, options: dict | None,
+                top1: float | None = None) -> Row:
+    network = dict(R20)
+    if options is not None:
+        network['conv2_cfg'] = dict(SCCONV, **options)
+    return Row(name, network, scores=() if top1 is None else (top1, ),
+               slug=slug, note='' if top1 is None else FOLDERS_NOTE,
+               num_classes=10)
+
+
+FOLDERS = Table(
+    'Figure 4 and Table 1 with ResNet-20 on 2,000 images of CIFAR-10',
+    (32, 32), TOP1, (
+        folders_row('ResNet20', 'r20', None, 78.60),
+        *(folders_row(f'ResNet20 + {units.replace("+", " + ")}',
+                      f'scconv-{slug}-r20', dict(units=units), top1)
+          for units, slug, top1 in (('S', 's', 79.59), ('C', 'c', 79.21),
+                                    ('C&S', 'c-and-s', 79.26),
+                                    ('C+S', 'c-s', 79.54))),
+        folders_row('ResNet20 + S + C (alpha=1/2)', 'scconv-r20', {}, 79.89),
+        *(folders_row(f'ResNet20 + S + C, alpha={eighths}/8',
+                      f'scconv-a{eighths / 8}-r20', dict(alpha=eighths / 8))
+          for eighths in (1, 2, 3, 5, 6, 7)),
+    ),
+    config='configs/cifar_folders/{slug}_10e_cifar10-folders.py')
+
 CIFAR_TABLES = {
     'units': UNITS,
     'cifar10': table_2('10', 6),
     'cifar100': table_2('100', 7),
+    'cifar-folders': FOLDERS,
 }
