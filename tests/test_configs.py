@@ -28,7 +28,7 @@ SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-',
 FRESH = ('configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py',
          'configs/scconv/faster-rcnn_scconv-r50_fpn_1x_coco.py')
 CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',
-               '_cifar100.py')
+               '_cifar100.py', '_cifar10-folders.py')
 CONFIGS = [
     pytest.param(path, marks=pytest.mark.slow if path.startswith(SLOW) else ())
     for path in sorted(

@@ -13,6 +13,7 @@ from ..pretrained import (
     use_checked_pretrained,
 )
 from .deploy import fold_batch_norms
+from .missing_kernel import log_missing_kernel
 
 
 class SwappedModule:
@@ -64,6 +65,7 @@ class SwappedModule:
                 warning.
         """
         super().train(mode)
+        log_missing_kernel(self)
         if mode and not self.deployed and (self.is_init or self._filled):
             self._check_frozen()
         return self
