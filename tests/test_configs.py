@@ -71,11 +71,12 @@ def test_config_runs(config, folder):
 
 
 @pytest.mark.parametrize('config', CONFIGS)
-def test_config_imports_the_package(config):
-    """As a fresh process needs it."""
+def test_config_imports_the_package_and_names_its_hook(config):
+    """As a fresh process needs it, with any train.py."""
     cfg = Config.fromfile(REPO / config, import_custom_modules=False)
     assert cfg.custom_imports == dict(
         imports=['mmdet_scconv'], allow_failed_imports=False)
+    assert 'SCConvRuntimeHook' in [hook.type for hook in cfg.custom_hooks]
 
 
 def snippet_of_readme():
