@@ -22,8 +22,8 @@ from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.models.backbones import CSPNeXt, ResNet
 from mmengine.registry import DefaultScope
 
-# Before the package is imported, which looks for its kernel there: the tests
-# neither use the user's cache nor write to it. xdist's workers inherit it.
+# Before the package looks for its kernel there: the tests neither use the
+# user's cache nor write to it. xdist's workers inherit it.
 if 'PYTEST_XDIST_WORKER' not in os.environ:
     CACHE = tempfile.mkdtemp(prefix='mmdet_scconv_tests_')
     os.environ['XDG_CACHE_HOME'] = CACHE

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .gates import Gates
 
 # Small images, as few of their values must come near a threshold; odd sizes,
@@ -28,7 +29,7 @@ PICTURE_DRAWS, PICTURE_JUDGED, PICTURE_NOISE = 20, 4, 0.01
 LEAST_SIZE, PICTURE_SIZES = 66, (160, 112, 80, 66)
 
 
-class WrongExport(Exception):
+class WrongExport(UserError):
     """A file that does not do what the model does, or for which this cannot
     be determined.
 

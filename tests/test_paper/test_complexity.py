@@ -90,7 +90,10 @@ def test_spconv_of_the_detection_tables_at_imagenets_size():
     assert giga(counted.thop) == 3.171
 
 
-@pytest.mark.parametrize('r', TABLES['voc'].rows, ids=lambda r: r.name)
+# a row that is not in the paper has no counts there
+@pytest.mark.parametrize(
+    'r', [r for r in TABLES['voc'].rows if r.params is not None],
+    ids=lambda r: r.name)
 def test_detection_rows_are_near_the_paper(r: Row):
     table = TABLES['voc']
     counted = count_classifier(r.backbone, table.shape)

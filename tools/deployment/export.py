@@ -15,7 +15,7 @@ is not judged.
 """
 import argparse
 
-from mmdet_scconv.cli import add_cfg_options
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.deployment.export import TOLERANCE, export
 from mmdet_scconv.deployment.files import SUFFIXES
 from mmdet_scconv.deployment.judge import (
@@ -135,11 +135,9 @@ def run(args):
           f'{", ".join(part.metadata)}')
 
 
+@errors_in_one_line(ImportError, OSError, ValueError)
 def main():
-    try:
-        run(parse_args())
-    except (ImportError, OSError, ValueError, WrongExport) as error:
-        raise SystemExit(f'export: {error}') from None
+    run(parse_args())
 
 
 if __name__ == '__main__':

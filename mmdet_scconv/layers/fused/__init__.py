@@ -55,7 +55,10 @@ from .affine_cru import (
 from .deployed import DeployedSCConv
 from .sru_gate import Gate
 
-__all__ = ['DeployedSCConv', 'can_deploy', 'can_fuse', 'fused_scconv']
+__all__ = [
+    'DeployedSCConv', 'can_deploy', 'can_fuse', 'fused_scconv',
+    'uses_running_statistics'
+]
 
 
 def has_hooks(layer: nn.Module) -> bool:
