@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .complexity import COUNTERS, count_classifier
-from .rows import Row
+from .table import Row
 
 STRIDE = 32
 SIDES = (64, 128)

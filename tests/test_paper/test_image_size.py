@@ -3,7 +3,7 @@ import pytest
 
 from mmdet_scconv.paper.complexity import COUNTERS, count_classifier
 from mmdet_scconv.paper.image_size import fit_cells, fit_image_size
-from mmdet_scconv.paper.rows import Row
+from mmdet_scconv.paper.table import Row
 
 SMALL = dict(type='SCConvResNet', depth=18, base_channels=16)
 

@@ -21,12 +21,8 @@ from mmdet_scconv.paper.complexity import (
     is_classifier,
 )
 from mmdet_scconv.paper.image_size import fit_image_size
-from mmdet_scconv.paper.rows import (
-    DETECTION_SHAPE,
-    PAPER_TABLES,
-    TABLES,
-    Row,
-)
+from mmdet_scconv.paper.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
+from mmdet_scconv.paper.table import Row, notes
 from mmdet_scconv.tables import print_table, write_csv
 from mmdet_scconv.visualization.models import read_config
 
@@ -154,9 +150,8 @@ def main():
         # the notes would not fit into a terminal's width
         print_table("Complexity of the paper's rows", columns[:-1],
                     [row[:-1] for row in rows])
-        for note in dict.fromkeys(f'{row[1]}: {row[-1]}.' for row in rows
-                                  if row[-1]):
-            print(note)
+        print(*notes(row for name in args.tables for row in TABLES[name].rows),
+              sep='\n')
     print(NOTES)
     if args.out is not None:
         write_csv(args.out, columns, rows)
