@@ -84,10 +84,10 @@ def paper_rows(names: list[str],
             row.backbone, size, mmengine=True, num_classes=row.num_classes)
         cells = [table.title.split(':')[0], row.name, f'{size[0]}x{size[1]}']
         cells += figures(count)
-        for paper, ours in ((row.params, count.params_without_group_norm /
+        for paper, counted in ((row.params, count.params_without_group_norm /
                              1e6), (row.flops, count.thop / 1e9)):
             cells += ['-', '-'] if paper is None else [
-                f'{paper:g}', f'{100 * (ours / paper - 1):+.2f}%'
+                f'{paper:g}', f'{100 * (counted / paper - 1):+.2f}%'
             ]
         yield [*cells, row.note]
 
