@@ -28,7 +28,7 @@ def parts_of(cfg: dict) -> Iterator[dict]:
 
 
 def build_part(cfg: dict):
-    """A data set; ours has read nothing yet."""
+    """A data set; a checked one has read nothing yet."""
     cfg = with_checked_types(cfg)
     if issubclass(DATASETS.get(cfg['type']), CheckedDataset):
         cfg['lazy_init'] = True

@@ -24,6 +24,7 @@ from rich.progress import track
 
 from ..atomic import new_folder
 from ..layers.common import check, is_int
+from .coco_json import coco_content
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
            'eight', 'nine')
@@ -160,11 +161,7 @@ def coco_annotations(images: list[dict], boxes: list[list[Box]]) -> dict:
                     iscrowd=0))
     return dict(
         info=dict(description='handwritten digits on textures'),
-        images=images,
-        annotations=annotations,
-        categories=[
-            dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)
-        ])
+        **coco_content(images, annotations, CLASSES))
 
 
 def make_digits(root: str,

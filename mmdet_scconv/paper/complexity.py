@@ -198,7 +198,7 @@ def count_detector(model: dict,
     """Count a whole detector up to its raw outputs.
 
     In two-stage detectors the head is counted for the proposals that an
-    untrained RPN finds on one image of noise.
+    untrained RPN finds on one random image.
     """
     return count(
         TensorMode(MODELS.build(without_checkpoint(model))), shape, mmengine)

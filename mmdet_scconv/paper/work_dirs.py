@@ -68,9 +68,8 @@ def after_training(entries: list[dict]) -> list[dict]:
 def epoch_length(entries: list[dict]) -> float | None:
     """Iterations of an epoch, None if the entries do not tell it yet.
 
-    EpochLengthHook logs it. Without that, the first entries of two epochs
-    are whole epochs apart, as each epoch logs at the same ones of its
-    iterations.
+    EpochLengthHook logs it. Without that hook it is the distance of the
+    first entries of two epochs, as all epochs log at the same iterations.
     """
     told = [e[EPOCH_LENGTH] for e in entries if EPOCH_LENGTH in e]
     if told:
@@ -182,7 +181,7 @@ def read_environment(work_dir: str) -> str:
 
 
 def read_result(name: str, config: str, work_dir: str) -> Result:
-    """Read a work dir of tools/train.py, ours or one from elsewhere.
+    """Read a work dir of tools/train.py, also one that was copied here.
 
     Metrics are those of tools/test.py; without them, the validation's after
     the last epoch.

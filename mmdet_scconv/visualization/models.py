@@ -1,4 +1,4 @@
-"""A model from a config, its weights, and what it makes of an image file."""
+"""Models from configs with their weights, and images as a model gets them."""
 import copy
 import math
 import os.path as osp

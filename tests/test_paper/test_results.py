@@ -5,7 +5,7 @@ import pytest
 
 from mmdet_scconv.paper.complexity import count_classifier
 from mmdet_scconv.paper.results import TableResults, mean_and_spread
-from mmdet_scconv.paper.rows import Row, Table
+from mmdet_scconv.paper.table import Row, Table
 from mmdet_scconv.paper.work_dirs import Result
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Time models side by side, in one run, interleaved.
 
-Systems are configs, each with the form that it runs in behind a colon: as it
-is (no colon), `textbook` (SCConv as it reads in the paper) or `deploy`
-(BatchNorms folded). The first one is what the others are compared with.
+Systems are configs, as they are or in another form, which is named after a
+colon: `textbook` (SCConv as it reads in the paper) or `deploy` (BatchNorms
+folded). The first one is what the others are compared with.
 Default: ResNet-50, SCConv-R50 and its textbook form, of this repository's
 COCO configs. Needs neither data nor weights. Options with several values
 multiply: each combination is one case.
@@ -99,7 +99,7 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     if not colon or Path(text).exists():
         path, form = text, 'as-is'
     if form not in FORMS:
-        raise UserError(f'{text}: the form behind the colon is '
+        raise UserError(f'{text}: the form after the colon is '
                         f'one of {", ".join(FORMS[1:])}')
     cfg = read_config_file(path)
     if cfg.get('custom_imports'):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Feature maps of a stage with and without SRU, for one's own image.
+"""Feature maps of a stage with and without SRU, for your image.
 
 Writes, as PNG and SVG:
   stage  the stage's output with and without its SRUs (the poster's Figure 5).

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""How much the channels of each 3x3 convolution's place repeat each other.
+"""How similar the channels after each 3x3 convolution are.
 
-Compares backbones, e.g. dense with SCConv, on one's own images: effective
+Compares backbones, e.g. dense with SCConv, on your images: effective
 rank (Roy and Vetterli, 2007) and mean absolute correlation of the channels
-behind each conv2 and its norm. Writes redundancy.csv, .png and .svg.
+after each conv2 and its norm. Writes redundancy.csv, .png and .svg.
 
   redundancy.py IMAGES --model DENSE.py DENSE.pth --model SCCONV.py SCCONV.pth
 """

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """AP or accuracy against parameters and FLOPs, as the paper's Figures 4, 6.
 
-The paper's scores (hollow) of a table, one's own (filled) from results.csv of
+The paper's scores (hollow) of a table, yours (filled) from results.csv of
 tools/reproduce.py, or both. The paper gives no numbers for its Figure 4 (split
-ratios); reproduce.py with the configs of configs/ablation gives one's own:
+ratios); reproduce.py with the configs of configs/ablation gives yours:
 
   tradeoff.py imagenet
   tradeoff.py voc --results work_dirs/reproduce/voc/results.csv
