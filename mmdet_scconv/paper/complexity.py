@@ -75,7 +75,7 @@ class Complexity:
         return self.params - self.group_norm_params
 
 
-def use_reference_form(model: nn.Module) -> None:
+def switch_to_reference(model: nn.Module) -> None:
     """Let SCConv layers call their submodules, whose hooks then fire."""
     for module in model.modules():
         if isinstance(module, SCConv):
@@ -120,8 +120,9 @@ def count(model: nn.Module,
     Returns:
         Complexity: The counts; operations as MACs.
     """
+    model = copy.deepcopy(model)
     model.eval()  # not chained: mmdet's ResNet returns None
-    use_reference_form(model)
+    switch_to_reference(model)
     x = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
     by_mmengine = None
     if mmengine:
@@ -136,14 +137,11 @@ def count(model: nn.Module,
         for i, ops in enumerate(module_ops(module, inputs[0], out)):
             totals[i] += ops
 
-    handles = [
-        module.register_forward_hook(add) for module in model.modules()
-        if not list(module.children())
-    ]
+    for module in model.modules():
+        if not list(module.children()):
+            module.register_forward_hook(add)
     with torch.no_grad():
         model.to(device)(x.to(device))
-    for handle in handles:
-        handle.remove()
     return Complexity(
         params=sum(p.numel() for p in model.parameters()),
         group_norm_params=sum(

@@ -9,9 +9,10 @@ backbone alone, and the whole detector; a classifier with its own fc.
 import argparse
 from collections.abc import Iterator
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.progress import track
 
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.paper.complexity import (
     COUNTERS,
     Complexity,
@@ -50,11 +51,7 @@ def parse_args():
         metavar=('HEIGHT', 'WIDTH'),
         help='image size in pixels, one number for a square (default: '
         f'{DETECTION_SHAPE[0]} for detection, what is trained on else)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the configs, as key=value')
+    add_cfg_options(parser)
     parser.add_argument('--out', help='CSV file to write the table to, too')
     args = parser.parse_args()
     if args.shape is not None:
@@ -99,10 +96,7 @@ def trained_size(cfg: Config) -> tuple[int, int]:
 def config_rows(configs: list[str], options: dict | None,
                 shape: tuple[int, int] | None) -> Iterator[list[str]]:
     for path in configs:
-        try:
-            cfg = read_config(path, options)
-        except FileNotFoundError as error:
-            raise SystemExit(f'get_flops: {error}') from None
+        cfg = read_config(path, options)
         size = shape or (trained_size(cfg) if is_classifier(cfg.model) else
                          DETECTION_SHAPE)
         for part, count in count_parts(cfg.model, size, mmengine=True):
@@ -111,6 +105,7 @@ def config_rows(configs: list[str], options: dict | None,
             yield [path, part, f'{size[0]}x{size[1]}', *cells]
 
 
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
     columns = ['Params', 'seen', 'MACs', 'thop', 'mmengine']
