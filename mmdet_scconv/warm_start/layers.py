@@ -11,6 +11,8 @@ from .regression import regress_layer
 from .weights import write
 
 CLOSED_FORM, REGRESSION = 'closed form', 'regression'
+# values of a layer's input that the statistics of its norms are taken from
+STATISTICS_VALUES = 2**23
 
 
 def method_of(layer: nn.Module) -> str:
@@ -127,7 +129,8 @@ def fit_closed_form(layer: nn.Module, x: Tensor, target: Target,
     border = int((target.positions < sample * target.per_image).sum())
     found = fit(form, moments(features[:border], values[:border]),
                 moments(features[border:], values[border:]))
-    write(layer, x, form, found.map, target.values.double().mean(0), scale)
+    few = x[:max(2, STATISTICS_VALUES // x[0].numel())]
+    write(layer, few, form, found.map, target.values.double().mean(0), scale)
     remains = found.held_out * values[border:].var(0, correction=0).sum()
     return float(remains) / total
 
