@@ -6,7 +6,8 @@ from .cache import cache_dir, cache_key, load_fitted, once, store_fitted
 from .distill import distill_network
 from .layers import LayerReport, method_of
 from .moments import FitError
-from .network import fit_network, summary
+from .network import fit_network
+from .report import summary
 
 __all__ = [
     'FitError', 'LayerReport', 'cache_dir', 'cache_key', 'distill_network',

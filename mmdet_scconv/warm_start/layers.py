@@ -1,5 +1,5 @@
 """How each kind of layer is fitted to the dense convolution it replaces."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,6 +11,8 @@ from .regression import regress_layer
 from .weights import write
 
 CLOSED_FORM, REGRESSION = 'closed form', 'regression'
+# values of a layer's input that the statistics of its norms are taken from
+STATISTICS_VALUES = 2**23
 
 
 def method_of(layer: nn.Module) -> str:
@@ -39,20 +41,57 @@ class Target:
 
     ``values``: (P, C) at ``positions``, (P, ) indices into N * H * W; or
     whole maps (n, C, H, W) of the first images where ``positions`` is None.
-    ``scale``: (C, ), what the channels are multiplied with before they are
-    compared: the slope of the norm behind. ``per_image``: H * W.
+    ``slope``: (C, ), of the norm behind: what the channels are multiplied
+    with before they are compared. ``per_image``: H * W.
+
+    If the norm's output is added to the input of a module around it, a
+    residual block, ``block`` is its name and ``shortcut`` (P, C) that input.
     """
 
     values: Tensor
     positions: Tensor | None
-    scale: Tensor
+    slope: Tensor
     per_image: int
+    block: str | None = None
+    shortcut: Tensor | None = None
+
+    @property
+    def scale(self) -> Tensor:
+        """How much each channel counts: (C, ), none near 0."""
+        size = self.slope.abs()
+        return size.clamp(min=1e-3 * max(float(size.max()), 1e-9))
+
+    def rows(self, maps: Tensor) -> Tensor:
+        """Values of maps (N, C, H, W) at the positions: (P, C)."""
+        n, position = (self.positions // self.per_image,
+                       self.positions % self.per_image)
+        return maps.flatten(2)[n, :, position]
+
+    def corrected(self, shortcut: Tensor) -> 'Target':
+        """With the error that the block's input has so far, which the layer
+        is to make good for (8).
+
+        Args:
+            shortcut (Tensor): (N, C, H, W), the block's input in the
+                converted network.
+        """
+        error = (self.shortcut - self.rows(shortcut)).double()
+        values = self.values + self.slope.sign() * error / self.scale
+        return replace(self, values=values)
+
+    def variance(self) -> float:
+        """Of what counts: the norm's output, or the block's sum."""
+        values = self.slope * self.values
+        if self.shortcut is not None:
+            values = values + self.shortcut
+        return float(values.var(0, correction=0).sum())
 
 
 @dataclass
 class LayerReport:
     """How a layer was fitted. ``unexplained``: share of the variance of the
-    dense convolution's output, on images held out."""
+    dense convolution's output (of the sum, where it is added to the input of
+    a residual block), on images held out."""
 
     name: str
     method: str
@@ -61,7 +100,7 @@ class LayerReport:
 
 
 def fit_closed_form(layer: nn.Module, x: Tensor, target: Target,
-                    sample: int) -> float:
+                    sample: int, shortcut: Tensor | None = None) -> float:
     """Set a layer to the linear map that is nearest to the target.
 
     Args:
@@ -70,6 +109,7 @@ def fit_closed_form(layer: nn.Module, x: Tensor, target: Target,
         target (Target): With positions, in ascending order.
         sample (int): So many images choose the weights, the others the
             ridge.
+        shortcut (Tensor | None): See :meth:`Target.corrected`.
 
     Returns:
         float: Share of the variance that is unexplained on the others.
@@ -78,23 +118,28 @@ def fit_closed_form(layer: nn.Module, x: Tensor, target: Target,
         FitError: If the moments are singular, not finite, or constant.
     """
     form = LinearForm.of(layer)
+    total = target.variance()
+    if shortcut is not None:
+        target = target.corrected(shortcut)
     if isinstance(layer, SCConv) and layer.units == 'S+C':
         x = layer.sru(x)
     features = form.features(x, target.positions)
-    values = target.values.double() * target.scale
+    scale = target.scale
+    values = target.values.double() * scale
     border = int((target.positions < sample * target.per_image).sum())
     found = fit(form, moments(features[:border], values[:border]),
                 moments(features[border:], values[border:]))
-    write(layer, x, form, found.map, target.values.double().mean(0),
-          target.scale)
-    return found.held_out
+    few = x[:max(2, STATISTICS_VALUES // x[0].numel())]
+    write(layer, few, form, found.map, target.values.double().mean(0), scale)
+    remains = found.held_out * values[border:].var(0, correction=0).sum()
+    return float(remains) / total
 
 
 def fit_layer(layer: nn.Module, x: Tensor, target: Target, sample: int,
-              seed: int) -> float:
+              seed: int, shortcut: Tensor | None = None) -> float:
     """Fit a layer by its method, see :func:`method_of`."""
     if method_of(layer) == CLOSED_FORM:
-        return fit_closed_form(layer, x, target, sample)
+        return fit_closed_form(layer, x, target, sample, shortcut)
     count = len(target.values)
     return regress_layer(layer, x[:count], target.values, target.scale,
                          sample * count // len(x), seed)

@@ -23,6 +23,7 @@ from mmdet_scconv.warm_start import (
     regression,
     summary,
 )
+from mmdet_scconv.warm_start.layers import Target
 from mmdet_scconv.warm_start.pairs import build_pair
 
 CONV2 = dict(gn_groups=4)
@@ -121,8 +122,7 @@ def test_fitted_outputs_are_nearer(depth, blocks):
     with torch.no_grad():
         near = (backbone(x)[-1] - wanted).var() / wanted.var()
     assert len(reports) == blocks
-    assert all(r.method == 'closed form' and r.unexplained < 1
-               for r in reports)
+    assert all(r.method == 'closed form' for r in reports)
     # untrained weights over all blocks: far from random, not near
     assert near < (0.9 if depth == 18 else 1.3) and near < 0.1 * far
 
@@ -315,11 +315,70 @@ def test_distillation_helps_and_leaves_no_trace_elsewhere():
     fit_network(backbone, dense, x)
     before = copy.deepcopy(backbone.state_dict())
     modes = [m.training for m in backbone.modules()]
-    losses = distill_network(backbone, dense, x, steps=15, lr=0.01)
-    assert losses[-1] < 0.9 * losses[0]
+    losses = distill_network(backbone, dense, x, steps=15, lr=1e-3)
+    assert losses[-1] < 0.95 * losses[0]
     for name, tensor in backbone.state_dict().items():
         if '.conv2.' not in name:
             assert torch.equal(tensor, before[name]), name
     assert [m.training for m in backbone.modules()] == modes
     assert all(p.grad is None and p.requires_grad
                for p in backbone.parameters())
+
+
+class Residual(nn.Module):
+    """Residual blocks that end with a swapped convolution and its norm."""
+
+    def __init__(self, conv=nn.Conv2d, blocks=3):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.blocks = nn.Sequential(*(
+            Block(conv) for _ in range(blocks)))
+
+    def forward(self, x):
+        return self.blocks(self.stem(x).relu())
+
+
+class Block(nn.Module):
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv(16, 16, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+
+    def forward(self, x):
+        out = self.norm(self.conv(x))
+        out += x
+        return out.relu()
+
+
+def test_residual_blocks_make_good_for_the_error_so_far(monkeypatch):
+    distances = []
+    for corrects in (False, True):
+        if not corrects:
+            monkeypatch.setattr('mmdet_scconv.warm_start.recorder.Recorder.'
+                                'after_block', lambda *args: None)
+        torch.manual_seed(0)
+        dense = settled(Residual())
+        network = Residual(small_scconv)
+        network.eval()
+        reports = fit_network(network, dense, images(48, 16))
+        assert all(r.unexplained < 1 for r in reports)
+        with torch.no_grad():
+            x = images(48, 16)
+            wanted = dense(x)
+            distances.append(float(
+                (network(x) - wanted).var() / wanted.var()))
+        monkeypatch.undo()
+    assert distances[1] < 0.97 * distances[0]
+
+
+def test_targets_of_residual_blocks():
+    """(8): with the corrected target the block's sum is the dense one's."""
+    torch.manual_seed(0)
+    target = Target(torch.randn(10, 3), torch.arange(10), torch.tensor(
+        [2., -0.5, 1.]).double(), 5, 'block', torch.randn(10, 3))
+    shortcut = torch.randn(2, 3, 1, 5)
+    found = target.corrected(shortcut)
+    torch.testing.assert_close(
+        found.values * target.slope + target.rows(shortcut),
+        target.values * target.slope + target.shortcut)
