@@ -7,9 +7,10 @@ from .deploy_hook import DeployHook
 from .epoch_length_hook import EpochLengthHook
 from .epoch_seed_hook import EpochSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .warm_start_hook import WarmStartHook
 
 __all__ = [
     'ChannelsLastHook', 'CheckClassesHook', 'CheckLossHook',
     'CheckPretrainedHook', 'CompileHook', 'DeployHook', 'EpochLengthHook',
-    'EpochSeedHook', 'SafeCheckpointHook'
+    'EpochSeedHook', 'SafeCheckpointHook', 'WarmStartHook'
 ]

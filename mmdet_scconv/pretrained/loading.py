@@ -185,7 +185,8 @@ def load_pretrained(module: nn.Module,
 
     A module of which parts were replaced may say so with two attributes:
     ``swapped_convs`` (their names) and ``dense_shapes`` (shapes by name
-    before). Tensors of the file that fit what was replaced are no error.
+    before). Tensors of the file that fit what was replaced are no error; its
+    method ``keep_dense`` is given the file's tensors then.
 
     Args:
         module (nn.Module): Any.
@@ -250,6 +251,8 @@ def load_pretrained(module: nn.Module,
         raise ValueError(
             nothing_matched(report, list(source), list(own), found))
     module.load_state_dict(matched, strict=False)
+    if report.dense:
+        module.keep_dense(source, prefix)
     return report
 
 
