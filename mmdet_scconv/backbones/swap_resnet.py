@@ -162,6 +162,8 @@ class SwapResNet(SwappedModule, ResNet):
                 for name, options in self.convs_to_swap(block).items():
                     swap_in_block(block, name, {**self.conv2_cfg, **options},
                                   self.norm_cfg)
+                    if name == 'downsample':  # (pooling,) convolution, norm
+                        name = f'downsample.{len(block.downsample) - 2}'
                     swapped_convs.append(f'{stage}.{j}.{name}')
         dense_cfg = dict(
             kwargs, type=type(self), depth=depth, conv2_cfg=conv2_cfg,

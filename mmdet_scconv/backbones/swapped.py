@@ -267,6 +267,7 @@ def build_swapped(module: Mapping,
     """
     dense_cfg = {**options, **module}
     built = MODELS.build(dense_cfg)
+    dense_cfg['type'] = type(built)  # found from any scope
     check(
         isinstance(built, BaseModule), 'module', module,
         f'{type(built).__name__} is no mmengine.model.BaseModule, which loads '
