@@ -11,8 +11,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils import scandir
@@ -21,18 +20,11 @@ from torch import nn
 from .datasets.checked import DataError
 from .datasets.missing import missing_files, what_to_do
 from .hosts import die_with_parent
-from .pretrained.checkpoint import is_known, is_url, local_file
-from .pretrained.resume import check_resumable, find_resumable
+from .pretrained.checkpoint import is_known, local_file
+from .pretrained.resume import has_checkpoints
 from .pretrained.safe_load import CheckpointError, load_as_data, refuse_code
 from .pretrained.whole import load_whole
 from .stack import check_cuda_operators
-
-# What a training should not be without, by name in default_hooks; found from
-# any default scope.
-TRAINING_HOOKS = dict(
-    check_loss='mmdet.CheckLossHook',
-    epoch_length='mmdet.EpochLengthHook',
-    epoch_seed='mmdet.EpochSeedHook')
 
 SYNC_BN = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
@@ -148,7 +140,7 @@ def data_errors_in_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except DataError as error:
+    except (DataError, CheckpointError) as error:
         raise SystemExit(str(error)) from error
 
 
@@ -175,34 +167,6 @@ def use_amp(cfg: Config) -> None:
             'mixed precision (--amp, AmpOptimWrapper) needs a GPU: on a CPU '
             "mmcv's operators (NMS, RoIAlign) take float32 alone")
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
-
-
-def protect_training(cfg: Config) -> None:
-    """Turn on, in any config, the hooks that a training should not be
-    without: whole checkpoints, the check of the loss, seeded epochs.
-
-    With ``randomness=dict(deterministic=True)`` the loader's workers start
-    anew each epoch, so that a resumed run equals an uninterrupted one.
-    A checkpoint hook other than MMEngine's stays as it is.
-    """
-    cfg.setdefault('default_hooks', {})
-    hooks = cfg.default_hooks
-    hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
-    if hooks.checkpoint is not None and \
-            hooks.checkpoint.type in ('CheckpointHook', CheckpointHook):
-        hooks.checkpoint.type = 'mmdet.SafeCheckpointHook'
-    for name, hook in TRAINING_HOOKS.items():
-        hooks.setdefault(name, dict(type=hook))
-    if cfg.get('randomness', {}).get('deterministic'):
-        # persistent ones draw on from epoch to epoch, fresh ones after a
-        # resume from the beginning
-        cfg.train_dataloader.persistent_workers = False
-    # the dumped config names these hooks
-    cfg.setdefault('custom_imports', dict(imports=[]))
-    if __package__ not in cfg.custom_imports.imports:
-        cfg.custom_imports.imports = [
-            *cfg.custom_imports.imports, __package__
-        ]
 
 
 def check_checkpoint(path: str) -> dict | None:
@@ -248,60 +212,18 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
 
 
 def set_resume(cfg: Config, checkpoint: str) -> None:
-    """Let a training go on from a checkpoint, with the seed it began with.
+    """Let a training go on from a checkpoint.
+
+    CheckStartHook checks it, and finds the last good one.
 
     Args:
         cfg (Config): Of the training.
         checkpoint (str): A file, or 'auto': the last good one in the work
-            dir, if there is any.
-
-    Raises:
-        SystemExit: If the file, or all of the work dir's, cannot be resumed
-            from; says why.
+            dir. If there is none, the training starts as the config says.
     """
-    try:
-        if checkpoint == 'auto':
-            checkpoint = find_resumable(cfg.work_dir)
-        elif '://' not in checkpoint:
-            check_resumable(checkpoint)
-    except (CheckpointError, FileNotFoundError) as error:
-        raise SystemExit(str(error)) from None
-    cfg.resume = checkpoint is not None
-    if not cfg.resume:
-        return
-    cfg.load_from = checkpoint
-    if osp.isfile(checkpoint):
-        data = load_as_data(checkpoint)
-        # MMEngine takes it from there, too, but when the order of the images
-        # is drawn already
-        cfg.setdefault('randomness', {})
-        if cfg.randomness.get('seed') is None:
-            cfg.randomness.seed = data['meta'].get('seed')
-        if os.environ.get('RANK', '0') == '0':
-            for line in resume_notes(cfg, data):
-                print(line, flush=True)
-
-
-def resume_notes(cfg: Config, checkpoint: dict) -> Iterator[str]:
-    """What a user of ``--resume`` may not expect: that there is nothing left
-    to train, or that the schedule stays that of the first training."""
-    known = checkpoint['message_hub'].get('runtime_info', {})
-    for key, unit in (('max_epochs', 'epoch'), ('max_iters', 'iter')):
-        wanted = cfg.train_cfg.get(key)
-        done = checkpoint['meta'].get(unit, 0)
-        if wanted is None:
-            continue
-        if done >= wanted:
-            yield (f'{cfg.load_from} is of {unit} {done} of {wanted}: nothing '
-                   'is left to train. For more: --cfg-options '
-                   f'train_cfg.{key}=N')
-        elif wanted != known.get(key, wanted) and cfg.get('param_scheduler'):
-            yield (f'{cfg.load_from} is of a training with {key}='
-                   f'{known[key]}, this one has {wanted}: the learning rate '
-                   'goes on by the schedule as it was saved. For a schedule '
-                   f'of {wanted} start anew from its weights: --cfg-options '
-                   f'load_from={cfg.load_from}, another --work-dir, no '
-                   '--resume')
+    cfg.resume = checkpoint != 'auto' or has_checkpoints(cfg.work_dir)
+    if cfg.resume:
+        cfg.load_from = None if checkpoint == 'auto' else checkpoint
 
 
 def without_sync_bn(node) -> bool:
@@ -369,29 +291,8 @@ def build_runner(cfg: Config) -> Runner:
             raise SystemExit(
                 f'--launcher {cfg.launcher} needs a GPU for each process; on '
                 'CPUs: tools/dist_train.sh or dist_test.sh')
-    runner = (RUNNERS.build(cfg)
-              if 'runner_type' in cfg else Runner.from_cfg(cfg))
-    load_from = getattr(runner, '_load_from', None)
-    if load_from and is_url(load_from):
-        # MMEngine would take any file that has the last part of it as name
-        runner._load_from = local_file(load_from)
-    return runner
-
-
-def check_same_start(cfg: Config) -> None:
-    """Check that all processes go on from the same checkpoint.
-
-    Raises:
-        SystemExit: If not, as where each host has a work dir of its own.
-    """
-    name = osp.basename(cfg.load_from) if cfg.get('resume') else None
-    names = all_gather_object(name)
-    if len(set(names)) > 1:
-        raise SystemExit(
-            f'--resume finds {names[0] or "no checkpoint"} on the first host '
-            f'and {next(n for n in names if n != names[0]) or "none"} on '
-            f'another: {cfg.work_dir} must be the same folder on all hosts, '
-            'or a copy of it')
+    return (RUNNERS.build(cfg)
+            if 'runner_type' in cfg else Runner.from_cfg(cfg))
 
 
 def tta_settings(test_pipeline: list) -> dict:

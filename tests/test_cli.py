@@ -16,7 +16,6 @@ from mmdet_scconv.cli import (
     leaving_process_group,
     load_config,
     picture_names,
-    protect_training,
     read_config_file,
     set_resume,
     tta_settings,
@@ -46,61 +45,24 @@ def test_tta_needs_a_pipeline_that_packs():
         tta_settings(PIPELINE[:1])
 
 
-def types(cfg):
-    return {name: hook.type for name, hook in cfg.default_hooks.items()}
-
-
-def test_any_config_is_protected():
-    cfg = Config(dict(default_hooks=dict(
-        checkpoint=dict(type='CheckpointHook', max_keep_ckpts=2))))
-    protect_training(cfg)
-    assert types(cfg) == dict(
-        checkpoint='mmdet.SafeCheckpointHook',
-        check_loss='mmdet.CheckLossHook',
-        epoch_length='mmdet.EpochLengthHook',
-        epoch_seed='mmdet.EpochSeedHook')
-    assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
-    assert cfg.custom_imports.imports == ['mmdet_scconv']
-    empty = Config()
-    protect_training(empty)
-    assert types(empty) == types(cfg)
-
-
-@pytest.mark.parametrize('deterministic', [True, False])
-def test_workers_of_a_deterministic_run_do_not_persist(deterministic):
-    cfg = Config(
-        dict(
-            randomness=dict(deterministic=deterministic),
-            train_dataloader=dict(persistent_workers=True)))
-    protect_training(cfg)
-    assert cfg.train_dataloader.persistent_workers is not deterministic
-
-
-def test_own_hooks_stay():
-    cfg = Config(
-        dict(
-            default_hooks=dict(
-                checkpoint=dict(type='Mine'), check_loss=dict(type='Mine')),
-            custom_imports=dict(imports=['mine', 'mmdet_scconv'])))
-    protect_training(cfg)
-    assert types(cfg) == dict(
-        checkpoint='Mine',
-        check_loss='Mine',
-        epoch_length='mmdet.EpochLengthHook',
-        epoch_seed='mmdet.EpochSeedHook')
-    assert cfg.custom_imports.imports == ['mine', 'mmdet_scconv']
-
-
 def test_resume_without_a_checkpoint_starts_as_the_config_says(tmp_path):
     cfg = Config(dict(work_dir=str(tmp_path), load_from='pretrained.pth'))
     set_resume(cfg, 'auto')
     assert not cfg.resume and cfg.load_from == 'pretrained.pth'
 
 
-def test_resume_from_a_file_that_is_none(tmp_path):
-    torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
-    with pytest.raises(SystemExit, match='weights.pth cannot be resumed'):
-        set_resume(Config(), str(tmp_path / 'weights.pth'))
+def test_resume_from_the_work_dir(tmp_path):
+    """CheckStartHook finds the last good one."""
+    (tmp_path / 'epoch_1.pth').touch()
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='pretrained.pth'))
+    set_resume(cfg, 'auto')
+    assert cfg.resume and cfg.load_from is None
+
+
+def test_resume_from_a_file():
+    cfg = Config(dict(load_from='pretrained.pth'))
+    set_resume(cfg, 'epoch_1.pth')
+    assert cfg.resume and cfg.load_from == 'epoch_1.pth'
 
 
 def test_each_image_has_a_picture():
@@ -248,56 +210,3 @@ def test_sync_bn_becomes_bn():
     assert model.backbone.norm_cfg == dict(type='BN', requires_grad=True)
     assert model.necks[0].norm_cfg.type == 'BN'
     assert not without_sync_bn(model)
-
-
-def save_checkpoint(folder, name='epoch_4.pth', **known):
-    torch.save(
-        dict(meta=dict(seed=5, epoch=4, iter=40), state_dict={}, optimizer={},
-             message_hub=dict(runtime_info=known)), folder / name)
-
-
-def resumed(folder, seed=None, **train_cfg):
-    cfg = Config(dict(
-        work_dir=str(folder), randomness=dict(seed=seed), train_cfg=train_cfg,
-        param_scheduler=[dict(type='CosineAnnealingLR')]))
-    set_resume(cfg, 'auto')
-    return cfg
-
-
-@pytest.mark.parametrize('own,expected', [(None, 5), (7, 7)])
-def test_resumed_with_the_seed_it_began_with(tmp_path, own, expected):
-    save_checkpoint(tmp_path)
-    assert resumed(tmp_path, own).randomness.seed == expected
-
-
-@pytest.mark.parametrize('known,train_cfg,message', [
-    (dict(max_epochs=4), dict(max_epochs=4),
-     'epoch_4.pth is of epoch 4 of 4: nothing is left to train'),
-    (dict(max_epochs=4), dict(max_epochs=6),
-     'training with max_epochs=4, this one has 6: the learning rate'),
-    (dict(max_iters=40), dict(max_iters=40), 'is of iter 40 of 40'),
-    (dict(max_epochs=6, max_iters=60), dict(max_epochs=6), None),
-    (dict(), dict(max_epochs=6), None),
-])
-def test_resumed_after_the_end(tmp_path, capsys, known, train_cfg, message):
-    save_checkpoint(tmp_path, **known)
-    resumed(tmp_path, **train_cfg)
-    said = capsys.readouterr().out
-    assert message in said if message else said == ''
-
-
-@pytest.mark.parametrize('found,message', [
-    (['epoch_1.pth', 'epoch_1.pth'], None),
-    ([None, None], None),
-    (['epoch_1.pth', None],
-     'finds epoch_1.pth on the first host and none on another'),
-    ([None, 'epoch_1.pth'],
-     'finds no checkpoint on the first host and epoch_1.pth on another'),
-])
-def test_all_hosts_start_from_the_same(monkeypatch, found, message):
-    monkeypatch.setattr(cli, 'all_gather_object', lambda name: found)
-    cfg = Config(dict(work_dir='run'))
-    if message is None:
-        return cli.check_same_start(cfg)
-    with pytest.raises(SystemExit, match=message):
-        cli.check_same_start(cfg)

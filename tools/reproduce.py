@@ -26,10 +26,9 @@ from mmdet_scconv.paper.rows import (
     Row,
     Table,
 )
-from mmdet_scconv.paper.runs import (
-    Run,
+from mmdet_scconv.paper.runs import Run, execute
+from mmdet_scconv.paper.work_dirs import (
     RunError,
-    execute,
     find_results,
     read_result,
     trained,

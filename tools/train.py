@@ -8,12 +8,10 @@ from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
     check_data,
-    check_same_start,
     data_errors_in_one_line,
     leaving_process_group,
     load_config,
     load_data,
-    protect_training,
     set_resume,
     use_amp,
 )
@@ -54,11 +52,9 @@ def main():
                 f'--auto-scale-lr: {args.config} has no auto_scale_lr.'
                 'base_batch_size, the batch size its learning rate is for')
         cfg.auto_scale_lr.enable = True
-    protect_training(cfg)
     if args.resume is not None:
         set_resume(cfg, args.resume)
     runner = build_runner(cfg)
-    check_same_start(cfg)
     with watched_hosts(args.host_timeout), data_errors_in_one_line():
         load_data(runner, 'train_loop')
         runner.train()

@@ -12,7 +12,7 @@ train_cfg = dict(max_epochs=9, val_interval=9)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=4)
 custom_hooks = [
-    dict(type='CheckPretrainedHook'),
+    *_base_.custom_hooks,
     dict(type='ChannelsLastHook')  # faster on CPUs
 ]
 default_hooks = dict(

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ..layers import SCConv
+from ..layers.common import is_hooked
 from ..layers.fused import uses_running_statistics
 
 
@@ -27,7 +28,8 @@ def deploy_backbone(detector: nn.Module) -> None:
     backbone.switch_to_deploy()
 
 
-def pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+def pairs(module: nn.Module, conv_type: type
+          ) -> Iterator[tuple[nn.Module, str, str]]:
     """Each convolution with the BatchNorm that follows it among the parts of
     one module: that module, the names of both.
 
@@ -39,12 +41,26 @@ def pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
         if isinstance(parent, ConvModule) and parent.order.index(
                 'norm') < parent.order.index('conv'):
             continue
-        before = None
+        conv_name = None
         for name, child in list(parent._modules.items()):
-            if before is not None and isinstance(child, _BatchNorm):
-                yield parent, before, name
-            ready = isinstance(child, (nn.Conv2d, SCConv))
-            before = name if ready and places[id(child)] == 1 else None
+            if (conv_name is not None and isinstance(child, _BatchNorm)
+                    and uses_running_statistics(child)):
+                yield parent, conv_name, name
+            conv_name = name if (isinstance(child, conv_type)
+                                 and not is_hooked(child)
+                                 and places[id(child)] == 1) else None
+
+
+def deploy_alone(module: nn.Module) -> None:
+    """Replace, in place, each SCConv; shared ones by one that is shared."""
+    deployed = {}
+    for parent in list(module.modules()):
+        for name, conv in list(parent._modules.items()):
+            if isinstance(conv, SCConv):
+                if conv not in deployed:
+                    deployed[conv] = conv.deploy(nn.Identity())
+                if deployed[conv] is not None:
+                    setattr(parent, name, deployed[conv])
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -54,22 +70,14 @@ def fold_batch_norms(module: nn.Module) -> None:
     Args:
         module (nn.Module): In eval mode.
     """
-    for parent, name, norm_name in pairs(module):
-        conv, norm = parent._modules[name], parent._modules[norm_name]
-        if not uses_running_statistics(norm):
-            continue
-        folded = (conv.deploy(norm) if isinstance(conv, SCConv) else
-                  fuse_conv_bn_eval(conv, norm))
-        if folded is not None:
-            setattr(parent, name, folded)
-            setattr(parent, norm_name, nn.Identity())
-    # those without a BatchNorm of their own
-    alone = {}
-    for parent in list(module.modules()):
-        for name, conv in list(parent._modules.items()):
-            if isinstance(conv, SCConv):
-                if conv not in alone:
-                    alone[conv] = conv.deploy(nn.Identity())
-                if alone[conv] is not None:
-                    setattr(parent, name, alone[conv])
-
+    for parent, conv, norm in pairs(module, SCConv):
+        deployed = parent._modules[conv].deploy(parent._modules[norm])
+        if deployed is not None:
+            setattr(parent, conv, deployed)
+            setattr(parent, norm, nn.Identity())
+    deploy_alone(module)
+    # also those inside of convolutions that are not SCConv
+    for parent, conv, norm in pairs(module, nn.Conv2d):
+        setattr(parent, conv, fuse_conv_bn_eval(parent._modules[conv],
+                                                parent._modules[norm]))
+        setattr(parent, norm, nn.Identity())

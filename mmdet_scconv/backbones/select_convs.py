@@ -174,13 +174,13 @@ class Select:
         if any(matches(name, pattern) for pattern in as_tuple(self.exclude)
                for name in found.names):
             yield 'in exclude'
+        size = 'x'.join(map(str, conv.kernel_size))
+        if self.groups and conv.groups not in as_tuple(self.groups):
+            yield ('depth-wise' if conv.groups == conv.in_channels else
+                   'grouped') + f' {size}'
         sizes = as_tuple(self.kernel_size)
         if sizes and not set(conv.kernel_size) <= set(sizes):
-            yield 'kernel {}x{}'.format(*conv.kernel_size)
-        if self.groups and conv.groups not in as_tuple(self.groups):
-            if conv.groups == conv.in_channels:
-                yield 'depth-wise'
-            yield f'{conv.groups} groups'
+            yield f'kernel {size}'
         strides = as_tuple(self.stride)
         if strides and not set(conv.stride) <= set(strides):
             yield 'stride {}x{}'.format(*conv.stride)

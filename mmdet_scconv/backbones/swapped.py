@@ -41,29 +41,24 @@ class SwapReport:
     """Why not, by name."""
     shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The other names of what was swapped, where parts share it."""
-    fewer_groups: dict[str, int] = field(default_factory=dict)
-    """Groups of the SRU's GroupNorm by name, where 16 do not divide the
-    width."""
+    fitted: dict[str, str] = field(default_factory=dict)
+    """Options by name, where the width needs others than the default."""
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The report in a few lines, each with its logging level."""
         total = len(self.swapped) + len(self.passed_over)
-        before, after = (f'{count / 1e6:.2f}M' for count in self.params)
+        before, after = (f'{count / 1e6:.3g}M' for count in self.params)
         yield logging.INFO if self.swapped else logging.WARNING, (
             f'{self.module}: {len(self.swapped)} of {total} convolutions '
             f'swapped for {self.conv}, {before} -> {after} parameters')
-        for title, names in (('swapped', self.swapped), ('passed over',
-                                                         self.passed_over)):
+        for title, reasons in (('swapped', self.swapped),
+                               ('of these, for their width', self.fitted),
+                               ('passed over', self.passed_over)):
             groups = defaultdict(list)
-            for name, what in names.items():
-                groups[what].append(name)
-            for what, members in groups.items():
-                yield logging.INFO, f'  {title}, {what}: {listed(members)}'
-        if self.fewer_groups:
-            numbers = sorted(set(self.fewer_groups.values()))
-            yield logging.INFO, (
-                f'  gn_groups={" or ".join(map(str, numbers))} where 16 does '
-                f'not divide the width: {listed(list(self.fewer_groups))}')
+            for name, reason in reasons.items():
+                groups[reason].append(name)
+            for reason, names in groups.items():
+                yield logging.INFO, f'  {title}, {reason}: {listed(names)}'
 
     def log(self) -> None:
         for level, line in self.lines():
@@ -111,24 +106,44 @@ def registered_type(cfg: dict) -> type:
     return found
 
 
-def fitted(conv: nn.Conv2d, cfg: dict, conv_type: type) -> dict:
-    """The options for one place: the SRU of an SCConv has 16 groups, or the
-    greatest common divisor of 16 and the width, unless they were given."""
-    if not issubclass(conv_type, SCConv) or 'gn_groups' in cfg or \
-            'S' not in cfg.get('units', 'S+C'):
-        return cfg
-    return {**cfg,
-            'gn_groups': math.gcd(16, conv.in_channels, conv.out_channels)}
+def fitting_options(conv: nn.Conv2d, cfg: dict,
+                    conv_type: type) -> Iterator[dict]:
+    """Options to try one after the other, beside those that were given.
+
+    The groups inside of an SCConv (16 of the gate's norm, 2 of the GWC) do
+    not divide every width.
+    """
+    yield {}
+    if not issubclass(conv_type, SCConv):
+        return
+    fewer = dict(
+        gn_groups=math.gcd(16, conv.in_channels, conv.out_channels),
+        gwc_groups=1)
+    fewer = {name: value for name, value in fewer.items() if name not in cfg}
+    for last in range(1, len(fewer) + 1):
+        yield dict(list(fewer.items())[:last])
 
 
-def new_conv(found: FoundConv, cfg: dict, norm_cfg: dict) -> nn.Module:
+def new_conv(found: FoundConv, cfg: dict, conv_type: type,
+             norm_cfg: dict) -> tuple[nn.Module, dict]:
     """Build what replaces a convolution: where it is, frozen as it is.
 
+    Returns:
+        tuple: The new one; its options of :func:`fitting_options`.
+
     Raises:
-        ValueError: If the convolution cannot be built for this place.
+        ValueError: If the convolution cannot be built for this place; of the
+            options as given.
     """
-    conv = found.conv
-    new = swap_conv(conv, cfg, norm_cfg)
+    conv, first_error = found.conv, None
+    for options in fitting_options(conv, cfg, conv_type):
+        try:
+            new = swap_conv(conv, {**cfg, **options}, norm_cfg)
+            break
+        except ValueError as error:
+            first_error = first_error or error
+    else:
+        raise first_error
     check(
         new.out_channels == conv.out_channels, 'conv', cfg,
         f'gives {new.out_channels} output channels where '
@@ -136,7 +151,7 @@ def new_conv(found: FoundConv, cfg: dict, norm_cfg: dict) -> nn.Module:
     new.to(conv.weight).train(conv.training)
     if not conv.weight.requires_grad:
         new.requires_grad_(False)
-    return new
+    return new, options
 
 
 def replace(module: nn.Module, names: tuple[str, ...],
@@ -144,6 +159,9 @@ def replace(module: nn.Module, names: tuple[str, ...],
     """Put one part under all its names."""
     for name in names:
         module.set_submodule(name, new)
+        parent = module.get_submodule(name.rpartition('.')[0])
+        if isinstance(parent, ConvModule):  # it reads a dense weight
+            parent.turn_on_efficient_conv_bn_eval(False)
 
 
 def swap_convs(module: nn.Module,
@@ -182,10 +200,9 @@ def swap_convs(module: nn.Module,
     for found in convs:
         reason = rules.reason_against(found, module)
         if reason is None:
-            options = fitted(found.conv, cfg, conv_type)
             try:
-                new[found.names] = new_conv(
-                    found, options, norm_cfg or norm_of(found, module))
+                new[found.names], options = new_conv(
+                    found, cfg, conv_type, norm_cfg or norm_of(found, module))
             except ValueError as error:
                 reason = str(error)
                 errors.append((found.name, reason))
@@ -195,8 +212,9 @@ def swap_convs(module: nn.Module,
         report.swapped[found.name] = str(found)
         if found.names[1:]:
             report.shared[found.name] = found.names[1:]
-        if options is not cfg and options['gn_groups'] != 16:
-            report.fewer_groups[found.name] = options['gn_groups']
+        if options:
+            report.fitted[found.name] = ', '.join(
+                f'{name}={value}' for name, value in options.items())
     if errors and not new:
         raise ValueError(
             f'none of the {len(errors)} convolutions of {report.module} that '

@@ -167,9 +167,11 @@ class SwappedModule:
 
     def frozen_without_weights(self) -> str:
         """What is frozen and was filled by no checkpoint, in words; '' if
-        there is nothing, or nothing is trained at all (a teacher)."""
+        there is nothing: nothing was swapped, or nothing is trained at all (a
+        teacher)."""
         parameters = dict(self.named_parameters())
-        if not any(p.requires_grad for p in parameters.values()):
+        if not self.swapped_convs or not any(
+                p.requires_grad for p in parameters.values()):
             return ''
         # norms without learnable weights need none, hence the dimensions
         frozen = [name for name, p in parameters.items()

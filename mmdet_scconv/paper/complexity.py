@@ -15,6 +15,7 @@ they see:
 
 None of them tells the run time.
 """
+import copy
 import functools
 import json
 import warnings
@@ -151,7 +152,7 @@ def count(model: nn.Module,
 
 def without_checkpoint(cfg: dict) -> ConfigDict:
     """A copy of a model's config, whose backbone names no weights."""
-    cfg = ConfigDict(cfg)
+    cfg = copy.deepcopy(ConfigDict(cfg))
     for part in (cfg, cfg.get('backbone', {})):
         part.pop('init_cfg', None)
         part.pop('pretrained', None)
@@ -204,6 +205,19 @@ def count_detector(model: dict,
 def is_classifier(model: dict) -> bool:
     """Whether a model's config is of an image classifier of this package."""
     return model['type'] == 'ImageClassifier'
+
+
+def count_with_classifier(model: dict, shape: tuple[int, int]) -> Complexity:
+    """Count the backbone of a config's model with its classifier: that of an
+    ``ImageClassifier``, else one of 1000 classes.
+
+    Raises:
+        ValueError: If there is no backbone, or it does not tell its width.
+    """
+    if 'backbone' not in model:
+        raise ValueError(f'model type={model.get("type")!r} has no backbone')
+    classes = model['num_classes'] if is_classifier(model) else 1000
+    return count_classifier(model['backbone'], shape, num_classes=classes)
 
 
 def count_parts(model: dict,

@@ -61,6 +61,10 @@ def candidates(work_dir: str) -> Iterator[str]:
     yield from sorted(others.values(), key=osp.getmtime, reverse=True)
 
 
+def has_checkpoints(work_dir: str) -> bool:
+    return any(candidates(work_dir))
+
+
 def find_resumable(work_dir: str) -> str | None:
     """The last good checkpoint of a work dir.
 

@@ -19,7 +19,12 @@ from mmengine.config import Config
 from ..benchmark.speed import measure_speed
 from ..paper.complexity import Complexity, count_parts, is_classifier
 from ..paper.rows import DETECTION_SHAPE
-from ..paper.runs import Result, last_checkpoint, read_result, test_metrics
+from ..paper.work_dirs import (
+    Result,
+    last_checkpoint,
+    read_result,
+    test_metrics,
+)
 from ..version import __version__
 from .figures import data_uri
 from .models import load_model, read_config

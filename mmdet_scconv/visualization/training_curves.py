@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..paper.runs import NOT_A_SCORE, read_scalars
+from ..paper.work_dirs import NOT_A_SCORE, read_scalars
 
 
 @dataclass(frozen=True)

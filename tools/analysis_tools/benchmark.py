@@ -7,6 +7,10 @@ is (no colon), `textbook` (SCConv as it reads in the paper) or `deploy`
 Default: ResNet-50, SCConv-R50 and its textbook form, of this repository's
 COCO configs. Needs neither data nor weights. Options with several values
 multiply: each combination is one case.
+
+A training step is a forward and a backward pass. What it trains is the
+config's affair: frozen stages, BatchNorm at running or at batch statistics.
+SyncBatchNorm is measured as BatchNorm.
 """
 import argparse
 import itertools
@@ -22,6 +26,7 @@ from mmdet_scconv.benchmark.cases import (
     EXECUTIONS,
     FORMS,
     PARTS,
+    REGIMES,
     TASKS,
     Case,
 )
@@ -48,7 +53,11 @@ def parse_args():
          'backward'),
         ('execution', EXECUTIONS, 'eager', 'compile: torch.compile; '
          'cuda-graphs: its mode reduce-overhead'),
-        ('dtype', tuple(DTYPES), 'fp32', 'bf16, fp16: autocast')):
+        ('dtype', tuple(DTYPES), 'fp32', 'bf16, fp16: autocast'),
+        ('regime', REGIMES, 'shipped', 'what a training step trains. shipped: '
+         'what the config says; norm-eval: all parameters, with BatchNorm at '
+         'running statistics; batch-statistics: the same with those of the '
+         'batch')):
         parser.add_argument(
             f'--{name}',
             nargs='+',
@@ -61,10 +70,6 @@ def parse_args():
     parser.add_argument(
         '--shape', nargs=2, type=int, default=(800, 1344),
         metavar=('HEIGHT', 'WIDTH'), help='in pixels (default: 800 1344)')
-    parser.add_argument(
-        '--batch-statistics', action='store_true',
-        help='train with norm_eval=False, as from scratch (default: running '
-        'statistics, as when fine-tuning)')
     parser.add_argument(
         '--contiguous', action='store_true',
         help='contiguous maps (default: channels_last)')
@@ -110,9 +115,10 @@ def main():
     systems = dict(map(read_system, args.systems))
     cases = [
         Case(part, task, execution, dtype, batch, tuple(args.shape),
-             not args.batch_statistics, args.device, not args.contiguous)
-        for part, task, execution, dtype, batch in itertools.product(
-            args.part, args.task, args.execution, args.dtype, args.batch)
+             regime, args.device, not args.contiguous)
+        for part, task, execution, dtype, batch, regime in itertools.product(
+            args.part, args.task, args.execution, args.dtype, args.batch,
+            args.regime)
     ]
     where = measuring.environment(args.device)
     if args.load:
