@@ -8,20 +8,22 @@ import torch.distributed as dist
 from conftest import REPO, load_script
 from mmengine.config import Config
 
-from mmdet_scconv import cli
 from mmdet_scconv.cli import (
     build_runner,
     check_checkpoint,
     check_data,
+    errors_in_one_line,
     leaving_process_group,
     load_config,
     picture_names,
     read_config_file,
     set_resume,
+    start,
     tta_settings,
     use_amp,
-    without_sync_bn,
 )
+from mmdet_scconv.cli.processes import without_sync_bn
+from mmdet_scconv.errors import CheckpointError, UserError
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -41,7 +43,7 @@ def test_tta_shows_the_unflipped_view_first():
 
 
 def test_tta_needs_a_pipeline_that_packs():
-    with pytest.raises(ValueError, match="ends in 'LoadImageFromFile'"):
+    with pytest.raises(UserError, match="ends in 'LoadImageFromFile'"):
         tta_settings(PIPELINE[:1])
 
 
@@ -76,7 +78,7 @@ def test_each_image_has_a_picture():
 
 def test_a_damaged_checkpoint_ends_a_tool(tmp_path):
     (tmp_path / 'a.pth').write_bytes(b'half')
-    with pytest.raises(SystemExit, match='a.pth is damaged'):
+    with pytest.raises(CheckpointError, match='a.pth is damaged'):
         check_checkpoint(str(tmp_path / 'a.pth'))
 
 
@@ -140,7 +142,7 @@ def arguments(config, **options):
 
 
 def test_a_config_that_is_not_there():
-    with pytest.raises(SystemExit, match='no such config: nothing.py'):
+    with pytest.raises(UserError, match='no such config: nothing.py'):
         load_config(arguments('nothing.py'))
 
 
@@ -151,30 +153,30 @@ def test_a_config_that_is_not_there():
 ])
 def test_a_config_that_cannot_be_read(tmp_path, text, message):
     (tmp_path / 'a.py').write_text(text)
-    with pytest.raises(SystemExit, match=f'a.py cannot be read: {message}'):
+    with pytest.raises(UserError, match=f'a.py cannot be read: {message}'):
         read_config_file(str(tmp_path / 'a.py'))
 
 
 def test_torchrun_is_needed_for_its_launcher(tmp_path, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     (tmp_path / 'a.py').write_text('')
-    with pytest.raises(SystemExit, match='use tools/dist_train.sh'):
+    with pytest.raises(UserError, match='use tools/dist_train.sh'):
         load_config(arguments(tmp_path / 'a.py', launcher='pytorch'))
 
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
 def test_launchers_that_need_gpus(monkeypatch, launcher):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(SystemExit, match=f'--launcher {launcher} needs a GPU'):
+    with pytest.raises(UserError, match=f'--launcher {launcher} needs a GPU'):
         build_runner(Config(dict(launcher=launcher)))
 
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
 def test_amp(monkeypatch, device):
-    monkeypatch.setattr(cli, 'get_device', lambda: device)
+    monkeypatch.setattr(start, 'get_device', lambda: device)
     cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
     if device == 'cpu':
-        with pytest.raises(SystemExit, match='--amp.* needs a GPU'):
+        with pytest.raises(UserError, match='--amp.* needs a GPU'):
             use_amp(cfg)
     else:
         use_amp(cfg)
@@ -196,7 +198,7 @@ def test_missing_data_is_named_with_what_brings_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = Config(dict(val_dataloader=dict(dataset=dict(
         type='CocoDataset', data_root='data/coco/', ann_file='val.json'))))
-    with pytest.raises(SystemExit, match=(
+    with pytest.raises(UserError, match=(
             r'the data is not here: data/coco \(looked for in .*\)\. Get it '
             'with: python tools/misc/prepare_data.py coco')):
         check_data(cfg, 'train', 'val')
@@ -210,3 +212,19 @@ def test_sync_bn_becomes_bn():
     assert model.backbone.norm_cfg == dict(type='BN', requires_grad=True)
     assert model.necks[0].norm_cfg.type == 'BN'
     assert not without_sync_bn(model)
+
+
+@pytest.mark.parametrize('error', [
+    UserError('what is wrong'), CheckpointError('what is wrong'),
+    KeyError('what is wrong')])
+def test_errors_in_one_line(error, monkeypatch):
+    """Those that a user can mend, and those that the tool names."""
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
+    with pytest.raises(SystemExit, match='^train: .?what is wrong'), \
+            errors_in_one_line(KeyError):
+        raise error
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ValueError), errors_in_one_line():
+        raise ValueError

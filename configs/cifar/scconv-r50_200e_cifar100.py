@@ -1,3 +1,4 @@
 _base_ = '../_base_/classifier_cifar100.py'
 
-model = dict(backbone=dict(conv2_cfg=dict(type='SCConv', low_width='text')))
+model = dict(backbone=dict(conv2_cfg=dict(
+    type='SCConv', low_squeeze_base='low_channels')))

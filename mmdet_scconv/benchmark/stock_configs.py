@@ -84,7 +84,7 @@ def swap_in_model(model: dict, name: str | None) -> str:
     return ' + '.join(part['backbone']['type'] for part in parts)
 
 
-def without_weights(model: dict) -> None:
+def remove_weights(model: dict) -> None:
     """Remove, in place, all that would load weights; find the teacher's
     config where MMDetection is installed."""
     for key in ('pretrained', 'teacher_ckpt'):
@@ -97,7 +97,7 @@ def without_weights(model: dict) -> None:
         model.pop('init_cfg')
     for part in model.values():
         if isinstance(part, dict):
-            without_weights(part)
+            remove_weights(part)
 
 
 def load_config(path: str) -> Config:

@@ -8,7 +8,8 @@ import torch
 
 from ..tables import markdown_table
 from ..version import __version__
-from .try_backbone import NUM_IMAGES, Trial
+from .trial_inputs import NUM_IMAGES
+from .verdict import Trial
 
 COLUMNS = ('config', 'backbone', 'Params (M)', 'size', 'loss', 'result')
 
@@ -36,7 +37,7 @@ def write_markdown(path: str, backbone: str, trials: list[Trial],
             backbone that can be swapped.
     """
     work = sum(trial.works for trial in trials)
-    ours = sum(trial.ours for trial in trials)
+    by_swap = sum(trial.fails_by_swap for trial in trials)
     versions = ', '.join(
         f'{name} {version}' for name, version in (
             ('mmdet-scconv', __version__), ('torch', torch.__version__),
@@ -45,11 +46,11 @@ def write_markdown(path: str, backbone: str, trials: list[Trial],
     text = f'''\
 # MMDetection's detectors with {backbone}
 
-Of {len(trials)} configs {work} work, {ours} fail by the swap, and
-{len(trials) - work - ours} fail as they come, too.
+Of {len(trials)} configs {work} work, {by_swap} fail by the swap, and
+{len(trials) - work - by_swap} fail as they come, too.
 
 "Works": the detector is built with its ResNet or ResNeXt swapped, without
-weights, nothing frozen; a training step on {NUM_IMAGES} images of noise has a
+weights, nothing frozen; a training step on {NUM_IMAGES} random images has a
 finite loss and gives every parameter of the backbone a finite gradient; a test
 step has finite results. Nothing is said about accuracy. Stages with deformable
 convolutions keep those. Where a config fails, the stock one was tried in the

@@ -12,10 +12,12 @@ from functools import cache
 
 from mmengine.logging import print_log
 
+from ..errors import UserError
+
 HOW_TO_LIST = 'tools/misc/check_dataset.py CONFIG lists all'
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Data that cannot be trained on; names the file and what is wrong."""
 
 

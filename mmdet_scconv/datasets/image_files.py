@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm',
+            '.pgm')
 EXIF_ORIENTATION = 0x0112
 MISSING = 'is missing'
 OWN_SIZE = "the image's own size counts"

@@ -7,9 +7,10 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..pretrained.checkpoint import is_known, local_file
+from ..errors import CheckpointError
+from ..pretrained.download import is_known, local_file
+from ..pretrained.reader import read_file
 from ..pretrained.resume import check_resumable, find_resumable
-from ..pretrained.safe_load import CheckpointError, load_as_data
 from .train_loader import rebuild_train_loader
 
 
@@ -34,9 +35,8 @@ class CheckStartHook(Hook):
     def before_run(self, runner) -> None:
         """
         Raises:
-            CheckpointError: If the checkpoint is damaged, could run code, or
-                cannot be resumed from; or if hosts differ in it.
-            FileNotFoundError: If there is no such file.
+            CheckpointError: If the checkpoint is not there, damaged, could
+                run code, or cannot be resumed from; or if hosts differ in it.
         """
         if not isinstance(runner, Runner) or runner._has_loaded:
             return
@@ -46,7 +46,7 @@ class CheckStartHook(Hook):
             # MMEngine would look for the last part of a URL in torch's cache,
             # which other URLs may share
             runner._load_from = local_file(runner._load_from)
-            load_as_data(runner._load_from)
+            read_file(runner._load_from)
 
     def check_resume(self, runner: Runner) -> None:
         path = runner._load_from
@@ -58,7 +58,7 @@ class CheckStartHook(Hook):
         check_same_start(path, runner.work_dir)
         runner._load_from, runner._resume = path, path is not None
         if path is not None and osp.isfile(path):
-            checkpoint = load_as_data(path)
+            checkpoint = read_file(path)
             use_seed(runner, checkpoint['meta'].get('seed'))
             for note in resume_notes(runner, checkpoint):
                 runner.logger.warning(note)

@@ -9,9 +9,9 @@ which some code bases also call SCConv.
 
 The paper leaves details open. They are read here so that the parameter and
 FLOP counts of its Tables 3 to 5 come out to every printed digit (see
-``low_width``). Inferred from the counts, not published: which of the 1x1
-convolutions have a bias, where the inner BatchNorms stand, and that the low
-branch and PWC1 are average-pooled where the convolution has a stride.
+``low_squeeze_base``). Inferred from the counts, not published: which of the
+1x1 convolutions have a bias, where the inner BatchNorms stand, and that the
+low branch and PWC1 are average-pooled where the convolution has a stride.
 Defined here, as the paper has C channels in and out only: for
 ``in_channels != out_channels`` the SRU and the split work on the input's
 width; the low branch's squeeze is taken from the output's width, so that its
@@ -49,7 +49,7 @@ from .fused import (
 )
 from .kernels import choose
 
-LOW_WIDTHS = ('tables', 'text')
+LOW_SQUEEZE_BASES = ('out_channels', 'low_channels')
 IMPLEMENTATIONS = ('fused', 'torch', 'reference')
 UNITS = ('S+C', 'C+S', 'C&S', 'S', 'C')
 
@@ -175,10 +175,11 @@ class CRU(nn.Module):
             1. Defaults to 0.5.
         squeeze_ratio (int): r, by which both squeezes narrow. Defaults to 2.
         gwc_groups (int): Groups of the GWC. Defaults to 2.
-        low_width (str): Channels that the low branch is squeezed to:
-            'tables', C/r, gives the counts of Tables 3 to 5; 'text',
-            (1-alpha)C/r, is the formula of the paper's text and gives
-            Table 2's. Defaults to 'tables'.
+        low_squeeze_base (str): What is divided by r to get the width of the
+            squeezed low branch: 'out_channels', hence C/r, gives the counts
+            of Tables 3 to 5; 'low_channels', hence (1-alpha)C/r, is the
+            formula of the paper's text and gives Table 2's. Defaults to
+            'out_channels'.
         norm_layer (Callable): Called with a number of channels, returns the
             norm layer. Defaults to ``nn.BatchNorm2d``.
 
@@ -201,7 +202,7 @@ class CRU(nn.Module):
         alpha: float = 0.5,
         squeeze_ratio: int = 2,
         gwc_groups: int = 2,
-        low_width: str = 'tables',
+        low_squeeze_base: str = 'out_channels',
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
@@ -226,10 +227,10 @@ class CRU(nn.Module):
             and out_channels % gwc_groups == 0, 'gwc_groups', gwc_groups,
             f'an int >= 1 that divides the {up_width} squeezed and the '
             f'{out_channels} output channels of the GWC')
-        check(low_width in LOW_WIDTHS, 'low_width', low_width,
-              f'one of {LOW_WIDTHS}')
+        check(low_squeeze_base in LOW_SQUEEZE_BASES, 'low_squeeze_base',
+              low_squeeze_base, f'one of {LOW_SQUEEZE_BASES}')
         low_squeezed = out_channels // squeeze_ratio
-        if low_width == 'text':
+        if low_squeeze_base == 'low_channels':
             low_squeezed = (out_channels -
                             round(alpha * out_channels)) // squeeze_ratio
         check(
@@ -237,7 +238,7 @@ class CRU(nn.Module):
             f'the low branch is squeezed to {low_squeezed} channels, between '
             f'1 and {out_channels - 1} are possible with '
             f'out_channels={out_channels}, alpha={alpha}, '
-            f'low_width={low_width!r}')
+            f'low_squeeze_base={low_squeeze_base!r}')
 
         self.fuse = MeanFuse()
         self.pool = stride_pool(stride)
@@ -293,7 +294,7 @@ class SCConv(DropInConv):
         units (str): 'S+C', SRU then CRU; 'C+S', CRU then SRU; 'C&S', both in
             parallel; 'S', SRU and a dense convolution; 'C', CRU alone.
             Defaults to 'S+C'.
-        alpha, squeeze_ratio, gwc_groups, low_width, norm_layer: See
+        alpha, squeeze_ratio, gwc_groups, low_squeeze_base, norm_layer: See
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
         implementation (str): 'fused' does the same with fewer passes over
@@ -330,7 +331,7 @@ class SCConv(DropInConv):
         gwc_groups: int = 2,
         gn_groups: int = 16,
         gate_threshold: float = 0.5,
-        low_width: str = 'tables',
+        low_squeeze_base: str = 'out_channels',
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
         implementation: str = 'fused',
     ) -> None:
@@ -344,7 +345,7 @@ class SCConv(DropInConv):
             check_unused(f'units={units!r} has no CRU', alpha=(alpha, 0.5),
                          squeeze_ratio=(squeeze_ratio, 2),
                          gwc_groups=(gwc_groups, 2),
-                         low_width=(low_width, 'tables'))
+                         low_squeeze_base=(low_squeeze_base, 'out_channels'))
         if 'S' not in units:
             check_unused(f'units={units!r} has no SRU',
                          gn_groups=(gn_groups, 16),
@@ -369,7 +370,7 @@ class SCConv(DropInConv):
                 alpha=alpha,
                 squeeze_ratio=squeeze_ratio,
                 gwc_groups=gwc_groups,
-                low_width=low_width,
+                low_squeeze_base=low_squeeze_base,
                 norm_layer=norm_layer)
         if units == 'S':
             self.conv = nn.Conv2d(

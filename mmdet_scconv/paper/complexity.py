@@ -30,7 +30,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..classification import ImageClassifier
-from ..layers import SCConv
+from ..layers import SCConv, VersatileConv
 from ..layers.common import GlobalMean
 
 COUNTERS = ('macs', 'thop', 'mmengine')
@@ -75,7 +75,7 @@ class Complexity:
         return self.params - self.group_norm_params
 
 
-def use_reference_form(model: nn.Module) -> None:
+def switch_to_reference(model: nn.Module) -> None:
     """Let SCConv layers call their submodules, whose hooks then fire."""
     for module in model.modules():
         if isinstance(module, SCConv):
@@ -87,6 +87,10 @@ def module_ops(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
     if isinstance(module, nn.Conv2d):
         macs = out.numel() * module.weight[0].numel()
         return macs, macs + (module.bias is not None) * out.numel()
+    if isinstance(module, VersatileConv):  # its crops are no modules
+        macs = out.numel() // module.num_crops * sum(
+            weight[0].numel() for weight in module.crops())
+        return macs, macs
     if isinstance(module, nn.Linear):
         macs = out.numel() * module.in_features
         return macs, macs
@@ -116,8 +120,9 @@ def count(model: nn.Module,
     Returns:
         Complexity: The counts; operations as MACs.
     """
+    model = copy.deepcopy(model)
     model.eval()  # not chained: mmdet's ResNet returns None
-    use_reference_form(model)
+    switch_to_reference(model)
     x = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
     by_mmengine = None
     if mmengine:
@@ -132,14 +137,11 @@ def count(model: nn.Module,
         for i, ops in enumerate(module_ops(module, inputs[0], out)):
             totals[i] += ops
 
-    handles = [
-        module.register_forward_hook(add) for module in model.modules()
-        if not list(module.children())
-    ]
+    for module in model.modules():
+        if not list(module.children()):
+            module.register_forward_hook(add)
     with torch.no_grad():
         model.to(device)(x.to(device))
-    for handle in handles:
-        handle.remove()
     return Complexity(
         params=sum(p.numel() for p in model.parameters()),
         group_norm_params=sum(

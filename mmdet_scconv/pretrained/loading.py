@@ -1,7 +1,6 @@
 """Loads pretrained weights into a module, and tells what was loaded."""
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,14 +8,12 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
+from ..errors import CheckpointError, NoCheckpointError
 from ..registry import WEIGHT_INITIALIZERS
-from .checkpoint import (
-    TORCHVISION,
-    is_known,
-    local_file,
-    read_state_dict,
-    resolve_name,
-)
+from .checkpoint import read_state_dict
+from .download import TORCHVISION, is_known, local_file, resolve_name
+from .key_names import find_prefixes
+from .reader import read_file
 
 # A ResNet's classifier, which no detector has.
 CLASSIFIER = 'fc.'
@@ -46,9 +43,11 @@ def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
             which others may share. Defaults to False.
 
     Raises:
-        FileNotFoundError: If a file does not exist, or a URL cannot be
+        NoCheckpointError: If a file does not exist, or a URL cannot be
             downloaded; says which file to put where.
-        ValueError: For an unknown name or scheme.
+        CheckpointError: For an unknown name or scheme; with ``local`` also
+            for a file that is damaged or could run code, as MMEngine would
+            run it.
     """
     for cfg in pretrained_cfgs(module):
         if cfg['checkpoint'].startswith(TORCHVISION):
@@ -57,13 +56,14 @@ def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
             continue  # MMEngine's own loader may know it
         try:
             path = local_file(cfg['checkpoint'])
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
+        except NoCheckpointError as error:
+            raise NoCheckpointError(
                 f'The pretrained weights of {type(module).__name__}: {error}\n'
                 'Name a file that you have, e.g. --cfg-options '
                 'model.backbone.init_cfg.checkpoint=FILE') from error
         if local:
             cfg['checkpoint'] = path
+            read_file(path)
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:
@@ -101,7 +101,7 @@ class LoadReport:
     swapped: list[str] = field(default_factory=list)
     """Swapped convolutions of the module."""
 
-    def noise(self) -> list[str]:
+    def random_convs(self) -> list[str]:
         """Swapped convolutions with a tensor that was not loaded."""
         return [name for name in self.swapped
                 if any(key.startswith(name + '.') for key in self.missing)]
@@ -118,8 +118,8 @@ class LoadReport:
             dense = (f'; {len(self.dense)} tensors of dense convolutions '
                      'not used' if self.dense else '')
             yield logging.INFO, (
-                f'swapped convolutions: {len(self.noise())} of '
-                f'{len(self.swapped)} start from noise{dense}')
+                f'swapped convolutions: {len(self.random_convs())} of '
+                f'{len(self.swapped)} are randomly initialised{dense}')
         inside = tuple(name + '.' for name in self.swapped)
         besides = [key for key in self.missing if not key.startswith(inside)]
         for title, names in (
@@ -134,8 +134,8 @@ class LoadReport:
 
     def shapes(self, name: str) -> str:
         """A tensor of wrong shape, in words."""
-        theirs, ours = self.wrong_shape[name]
-        return f'{name} {theirs} in the file, {ours} in the module'
+        in_file, in_module = self.wrong_shape[name]
+        return f'{name} {in_file} in the file, {in_module} in the module'
 
     def log(self) -> None:
         for level, line in self.lines():
@@ -143,24 +143,6 @@ class LoadReport:
 
     def __str__(self) -> str:
         return '\n'.join(line for _, line in self.lines())
-
-
-def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
-    """What precedes ``names`` in ``keys``, e.g. 'backbone.' or ''.
-
-    Returns:
-        list[str]: The prefix under which most names lie; several if they
-        share the highest count; none if no name is there.
-    """
-    names = set(names)
-    counts = Counter()
-    for key in keys:
-        parts = key.split('.')
-        for i in range(len(parts)):
-            if '.'.join(parts[i:]) in names:
-                counts['.'.join((*parts[:i], ''))] += 1
-    most = max(counts.values(), default=0)
-    return [prefix for prefix, count in counts.items() if count == most]
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -201,9 +183,9 @@ def load_pretrained(module: nn.Module,
         LoadReport: What was loaded and what not.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged or no checkpoint, nothing in it
-            fits, or shapes differ; the module is then unchanged.
+        CheckpointError: If the file is not there, damaged or no checkpoint,
+            nothing in it fits, or shapes differ; the module is then
+            unchanged.
     """
     source = weights_of(read_state_dict(checkpoint))
     own = weights_of(module.state_dict())
@@ -241,14 +223,14 @@ def load_pretrained(module: nn.Module,
     report.missing = [name for name in own if name not in matched]
     if report.wrong_shape and not skip_wrong_shapes:
         lines = some(list(map(report.shapes, report.wrong_shape)), limit=8)
-        raise ValueError(
+        raise CheckpointError(
             f'{checkpoint} does not fit {report.module}: '
             f'{len(report.wrong_shape)} tensors have another shape and '
             f'{len(matched)} fit, under prefix={prefix!r}. {lines}. Is it for '
             'another depth, width or option? skip_wrong_shapes=True leaves '
             'these as initialised')
     if not matched:
-        raise ValueError(
+        raise CheckpointError(
             nothing_matched(report, list(source), list(own), found))
     module.load_state_dict(matched, strict=False)
     if report.dense:

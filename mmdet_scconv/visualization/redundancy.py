@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .models import Picture, forward_hooks
+from .models import Picture, forward_hooks, inference_copy
 
 SOURCE = 'effective rank: Roy and Vetterli, EUSIPCO 2007'
 COLUMNS = ('model', 'layer', 'channels', 'positions', 'effective_rank',
@@ -150,6 +150,7 @@ def measure(name: str, model: nn.Module,
     Raises:
         ValueError: See :func:`conv2_layers`.
     """
+    model = inference_copy(model)
     layers = conv2_layers(model.backbone)
     covariances = {layer: ChannelCovariance() for layer in layers}
     with torch.no_grad():

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from ..pretrained.checkpoint import (
+from ..pretrained import (
     local_file,
     read_dataset_meta,
     read_state_dict,

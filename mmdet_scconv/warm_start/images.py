@@ -14,8 +14,8 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from ..datasets.checked import through_the_door
+from ..datasets.image_files import SUFFIXES
 
-ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 BATCH_SIZE = 8
 # of the models of MMDetection, for weights from ImageNet
 PREPROCESSOR = dict(
@@ -53,7 +53,7 @@ def from_folder(folder: str, count: int, size: int,
     """
     paths = sorted(
         path for path in Path(folder).rglob('*')
-        if path.suffix.lower() in ENDINGS and not any(
+        if path.suffix.lower() in SUFFIXES and not any(
             part.startswith('.') for part in path.relative_to(folder).parts))
     if not paths:
         raise FileNotFoundError(f'no images in the folder {folder!r}')

@@ -16,11 +16,10 @@ from mmdet_scconv.benchmark.stock_configs import (
 from mmdet_scconv.benchmark.trial_table import COLUMNS, write_markdown
 from mmdet_scconv.benchmark.try_backbone import (
     Attempt,
-    Trial,
     attempt,
     attempt_apart,
-    try_config,
 )
+from mmdet_scconv.benchmark.verdict import Trial, try_config
 
 RETINANET = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 FAILED = Attempt(failed='train', error='ValueError: a')
@@ -159,7 +158,7 @@ def test_a_crash_or_hang_is_told(tmp_path, code, timeout, error):
     assert (done.failed, done.error) == ('run', error)
 
 
-@pytest.mark.parametrize('new,stock,verdict,ours', [
+@pytest.mark.parametrize('new,stock,verdict,by_swap', [
     (Attempt(), None, 'works', False),
     (FAILED, Attempt(), 'fails by the swap, train: ValueError: a', True),
     (FAILED, FAILED, 'fails, as the stock config does, train: ValueError: a',
@@ -168,11 +167,12 @@ def test_a_crash_or_hang_is_told(tmp_path, code, timeout, error):
      'fails, train: ValueError: a; so does the stock config, build: '
      'KeyError: b', False),
 ])
-def test_verdict(new, stock, verdict, ours):
+def test_verdict(new, stock, verdict, by_swap):
     trial = try_config('c.py', lambda _, name, size: new if name else stock,
                        sizes=[96])
     assert trial == Trial('c.py', 96, new, stock)
-    assert (trial.verdict, trial.ours) == (verdict, ours)
+    assert (trial.verdict, trial.fails_by_swap) == (
+        verdict, by_swap)
 
 
 @pytest.mark.parametrize('new,stock,sizes', [

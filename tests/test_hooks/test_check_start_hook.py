@@ -7,9 +7,9 @@ import torch
 from mmengine.config import Config
 from toy import Toy, toy_runner
 
+from mmdet_scconv.errors import CheckpointError
 from mmdet_scconv.hooks import CheckStartHook, check_start_hook
 from mmdet_scconv.hooks.check_start_hook import resume_notes
-from mmdet_scconv.pretrained.safe_load import CheckpointError
 
 
 class Evil:

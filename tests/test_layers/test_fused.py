@@ -44,7 +44,8 @@ def run(layer, x):
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('options', [
-    {}, dict(stride=2), dict(alpha=0.75), dict(low_width='text', stride=2)
+    {}, dict(stride=2), dict(alpha=0.75),
+    dict(low_squeeze_base='low_channels', stride=2)
 ], ids=str)
 def test_equals_reference_in_float64(options, training, batch, memory_format):
     fused, reference = (m.double() for m in pair(training, **options))
@@ -129,8 +130,8 @@ def test_keeps_no_more_than_its_input(options, batch):
 
 
 @pytest.mark.parametrize('options', [
-    {}, dict(stride=2, alpha=0.75), dict(low_width='text'), dict(bias=True),
-    dict(implementation='reference')
+    {}, dict(stride=2, alpha=0.75), dict(low_squeeze_base='low_channels'),
+    dict(bias=True), dict(implementation='reference')
 ], ids=str)
 def test_deployed_equals_conv_and_norm(options):
     """In float64."""

@@ -35,7 +35,7 @@ INVALID = dict(
     gwc_groups=st.sampled_from([0, -2, 10**4, 1.5, None]),
     gn_groups=st.sampled_from([0, -2, 10**4, 1.5, None]),
     gate_threshold=st.sampled_from([0, 1, -1, float('nan'), 'a', None]),
-    low_width=st.sampled_from(['', 'table', None, 1]),
+    low_squeeze_base=st.sampled_from(['', 'tables', None, 1]),
     units=st.sampled_from(['', 'SC', 's+c', 'S+C+S', None, 1]),
     implementation=st.sampled_from(['', 'fast', None, True]),
     k=st.sampled_from(['2', 2, 4 / 3, None, '']),
@@ -91,13 +91,13 @@ def scconv_options(draw, all_units=('S+C', 'C+S', 'C&S', 'S', 'C')):
         implementation=draw(st.sampled_from(['fused', 'reference'])))
     if 'C' in units:
         ratio = draw(st.integers(1, min(up, 4)))
-        low_width = draw(st.sampled_from(['tables', 'text']))
-        low = out if low_width == 'tables' else out - round(alpha * out)
+        base = draw(st.sampled_from(['out_channels', 'low_channels']))
+        low = out if base == 'out_channels' else out - round(alpha * out)
         assume(1 <= low // ratio < out)
         options.update(
             alpha=alpha,
             squeeze_ratio=ratio,
-            low_width=low_width,
+            low_squeeze_base=base,
             gwc_groups=draw(
                 st.sampled_from(divisors(math.gcd(up // ratio, out)))))
     if 'S' in units:

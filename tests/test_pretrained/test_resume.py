@@ -4,8 +4,8 @@ import os
 import pytest
 import torch
 
+from mmdet_scconv.errors import CheckpointError
 from mmdet_scconv.pretrained.resume import check_resumable, find_resumable
-from mmdet_scconv.pretrained.safe_load import CheckpointError
 
 
 def save(path, **changes):

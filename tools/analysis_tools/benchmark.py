@@ -30,7 +30,8 @@ from mmdet_scconv.benchmark.cases import (
     TASKS,
     Case,
 )
-from mmdet_scconv.cli import read_config_file
+from mmdet_scconv.cli import errors_in_one_line, read_config_file
+from mmdet_scconv.errors import UserError
 from mmdet_scconv.tables import markdown_table, print_table, write_csv
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
@@ -98,8 +99,8 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     if not colon or Path(text).exists():
         path, form = text, 'as-is'
     if form not in FORMS:
-        raise SystemExit(f'benchmark: {text}: the form behind the colon is '
-                         f'one of {", ".join(FORMS[1:])}')
+        raise UserError(f'{text}: the form behind the colon is '
+                        f'one of {", ".join(FORMS[1:])}')
     cfg = read_config_file(path)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
@@ -107,6 +108,7 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     return name + (f' ({form})' if colon else ''), (cfg.model, form)
 
 
+@errors_in_one_line()
 def main():
     args = parse_args()
     if args.threads:

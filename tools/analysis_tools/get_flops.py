@@ -9,9 +9,10 @@ backbone alone, and the whole detector; a classifier with its own fc.
 import argparse
 from collections.abc import Iterator
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.progress import track
 
+from mmdet_scconv.cli import add_cfg_options
 from mmdet_scconv.paper.complexity import (
     COUNTERS,
     Complexity,
@@ -49,11 +50,7 @@ def parse_args():
         metavar=('HEIGHT', 'WIDTH'),
         help='image size in pixels, one number for a square (default: '
         f'{DETECTION_SHAPE[0]} for detection, what is trained on else)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the configs, as key=value')
+    add_cfg_options(parser)
     parser.add_argument('--out', help='CSV file to write the table to, too')
     args = parser.parse_args()
     if args.shape is not None:

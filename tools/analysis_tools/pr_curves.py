@@ -12,15 +12,14 @@ and .svg.
 import argparse
 import os.path as osp
 
-from mmengine.config import DictAction
-
+from mmdet_scconv.cli import add_cfg_options
 from mmdet_scconv.tables import write_csv
+from mmdet_scconv.visualization.evaluation import evaluate
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.models import read_config
 from mmdet_scconv.visualization.pr_curves import COLUMNS, curve_rows, pr_figure
 from mmdet_scconv.visualization.predictions import (
     build_dataset,
-    evaluate,
     read_predictions,
 )
 
@@ -43,11 +42,7 @@ def parse_args():
         help='classes in the figure (default: all; of more than ten, the five '
         'best and the five worst)')
     parser.add_argument('--out-dir', default='.', help='default: .')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -13,7 +13,7 @@ import sys
 
 from rich.progress import track
 
-from mmdet_scconv.cli import find_images
+from mmdet_scconv.cli import errors_in_one_line, find_images
 from mmdet_scconv.tables import write_csv
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.models import (
@@ -86,11 +86,9 @@ def run(args):
               file=sys.stderr)
 
 
+@errors_in_one_line(FileNotFoundError, ValueError)
 def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'redundancy: {error}') from None
+    run(parse_args())
 
 
 if __name__ == '__main__':

@@ -12,7 +12,8 @@ import os.path as osp
 import torch
 from rich.progress import track
 
-from mmdet_scconv.visualization.report import Options, build_report
+from mmdet_scconv.visualization.report import build_report
+from mmdet_scconv.visualization.report_data import Options
 
 
 def parse_args():

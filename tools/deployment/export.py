@@ -15,8 +15,7 @@ judged.
 """
 import argparse
 
-from mmengine.config import DictAction
-
+from mmdet_scconv.cli import add_cfg_options
 from mmdet_scconv.deployment.export import (
     SUFFIXES,
     TOLERANCE,
@@ -85,11 +84,7 @@ def parse_args():
         type=int,
         default=5,
         help='timed runs of each (default: %(default)s)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f'--rounds {args.rounds}: a number >= 1')

@@ -14,10 +14,13 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
-from mmdet_scconv.cli import read_config_file
+from mmdet_scconv.cli import (
+    add_cfg_options,
+    errors_in_one_line,
+    read_config_file,
+)
 from mmdet_scconv.datasets.check import SPLITS, find_flaws, flaws_between
 from mmdet_scconv.datasets.findings import Finding
 
@@ -31,12 +34,7 @@ def parse_args():
         '--split',
         choices=SPLITS,
         help='only this one (default: all that the config has)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
@@ -55,6 +53,7 @@ def report(split: str, findings: Iterator[Finding]) -> Counter:
         counts[finding.verdict] += 1
 
 
+@errors_in_one_line()
 def main():
     args = parse_args()
     cfg = read_config_file(args.config)

@@ -7,12 +7,9 @@ what is missing. VOC is also converted to COCO format.
 """
 import argparse
 
-from mmdet_scconv.datasets.prepare import (
-    SOURCES,
-    PrepareError,
-    prepare,
-    read_sums,
-)
+from mmdet_scconv.datasets.downloads import PrepareError, read_sums
+from mmdet_scconv.datasets.prepare import prepare
+from mmdet_scconv.datasets.sources import SOURCES
 
 
 def parse_args():

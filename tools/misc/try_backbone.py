@@ -2,7 +2,7 @@
 """Try another backbone in MMDetection's detectors, without data or weights.
 
 Each config is built with its ResNet or ResNeXt swapped, and does one training
-and one test step on two small images of noise, in a process of its own. If
+and one test step on two small random images, in a process of its own. If
 that fails, the stock config is tried, too; if both do, both on larger images.
 Ends with code 1 if a config fails by the swap, where the stock one works.
 """
@@ -18,11 +18,8 @@ from mmdet_scconv.benchmark.trial_table import (
     table_row,
     write_markdown,
 )
-from mmdet_scconv.benchmark.try_backbone import (
-    SIZES,
-    attempt_apart,
-    try_config,
-)
+from mmdet_scconv.benchmark.try_backbone import SIZES, attempt_apart
+from mmdet_scconv.benchmark.verdict import try_config
 from mmdet_scconv.tables import print_table, write_csv
 
 
@@ -102,7 +99,7 @@ def main():
             else:
                 write_markdown(path, args.backbone, trials, without)
     print_table(f'Detectors with {args.backbone}', COLUMNS, rows)
-    failed = [trial.config for trial in trials if trial.ours]
+    failed = [trial.config for trial in trials if trial.fails_by_swap]
     if failed:
         raise SystemExit('Failed by the swap: ' + ', '.join(failed))
 

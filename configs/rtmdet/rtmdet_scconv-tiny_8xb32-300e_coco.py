@@ -1,0 +1,11 @@
+# MMDetection's RTMDet-tiny with SCConv in place of its backbone's dense 3x3.
+_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
+
+custom_imports = dict(imports=['mmdet_scconv'], allow_failed_imports=False)
+custom_hooks = [*_base_.custom_hooks, dict(type='CheckPretrainedHook')]
+
+# the arguments of CSPNeXt stay where the base has them
+model = dict(
+    backbone=dict(
+        type='Swapped', module=dict(type='CSPNeXt'),
+        conv=dict(type='SCConv')))

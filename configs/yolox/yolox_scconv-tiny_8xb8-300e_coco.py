@@ -1,0 +1,12 @@
+# MMDetection's YOLOX-tiny with SCConv in place of its backbone's dense 3x3.
+_base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
+
+custom_imports = dict(imports=['mmdet_scconv'], allow_failed_imports=False)
+custom_hooks = [*_base_.custom_hooks, dict(type='CheckPretrainedHook')]
+
+# the arguments of CSPDarknet stay where the base has them
+model = dict(
+    backbone=dict(
+        type='Swapped',
+        module=dict(type='CSPDarknet'),
+        conv=dict(type='SCConv')))
