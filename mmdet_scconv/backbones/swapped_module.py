@@ -8,8 +8,8 @@ from mmengine.logging import print_log
 from torch import Size, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
 from ..layers.common import check
+from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
 from .deploy import fold_batch_norms
 
 

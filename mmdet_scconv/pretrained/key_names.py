@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 STEM = 'conv1.weight'
@@ -23,6 +24,8 @@ DEPTHS = {
     ((3, 4, 6, 3), 3): 50,
     ((3, 4, 23, 3), 3): 101,
     ((3, 8, 36, 3), 3): 152,
+    # of CIFAR: three stages
+    **{((n, n, n, 0), 2): 6 * n + 2 for n in (3, 5, 7, 9, 18)},
 }
 
 
@@ -106,7 +109,8 @@ def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
         state_dict (Mapping): Of :func:`resnet_state_dict`.
 
     Raises:
-        ValueError: If it is none of R18 to R152, or of grouped convolutions.
+        ValueError: If it is none of R18 to R152 or of CIFAR's R20 to R110,
+            or of grouped convolutions.
     """
     blocks = tuple(
         len({name.split('.')[1] for name in state_dict
@@ -129,3 +133,38 @@ def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
             f'layer1.0.conv3.weight has {outputs} outputs for {width} '
             'inputs: wide ResNets cannot be converted')
     return DEPTHS[blocks, convs], width
+
+
+def with_shortcuts(state_dict: Mapping[str, Tensor],
+                   wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a ResNet, with those of shortcuts without weights.
+
+    He's option A, common in ResNets for CIFAR: a shortcut takes every second
+    pixel and pads the channels with zeros on both sides. As a 1x1
+    convolution with stride that is the identity in the middle rows; the norm
+    behind it does nothing.
+
+    Args:
+        state_dict (Mapping): Of :func:`resnet_state_dict`.
+        wanted (Mapping): State dict of a ResNet of the same depth whose
+            shortcuts are a convolution and a BatchNorm; shapes are read.
+
+    Returns:
+        dict: Unchanged if there are any weights of shortcuts.
+    """
+    given = dict(state_dict)
+    if any('.downsample.' in name for name in given):
+        return given
+    # for eps=1e-5 the norm's divisor is 1
+    norm = dict(weight=1., bias=0., running_mean=0., running_var=1 - 1e-5)
+    for name, like in wanted.items():
+        if name.endswith('.downsample.0.weight'):
+            outputs, inputs = like.shape[:2]
+            weight = torch.zeros_like(like)
+            rows = torch.arange(inputs) + (outputs - inputs) // 2
+            weight[rows, torch.arange(inputs)] = 1
+            given[name] = weight
+            for key, value in norm.items():
+                given[name.replace('0.weight', f'1.{key}')] = torch.full(
+                    (outputs, ), value)
+    return given

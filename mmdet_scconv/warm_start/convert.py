@@ -4,17 +4,20 @@ import datetime
 import json
 import os
 import os.path as osp
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import mmdet
 import numpy as np
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from torch import Tensor
 
+from ..atomic import write_atomically
+from ..backbones import SwapResNet
 from ..pretrained import (
     local_file,
     read_dataset_meta,
@@ -24,7 +27,13 @@ from ..pretrained import (
 from ..pretrained.key_names import find_prefix, resnet_state_dict
 from ..version import __version__
 from . import images
-from .blocks import METHODS, BlockReport, blocks_of, build_pair, convert
+from .cache import store_fitted
+from .layers import LayerReport
+from .network import fit_network
+from .pairs import build_pair
+
+METHODS = ('copy', 'fit')
+CLASSIFIER = 'ImageClassifier'
 
 
 @dataclass
@@ -32,20 +41,19 @@ class Conversion:
     """What to convert to, how, and with which images.
 
     Args:
-        method (str): 'copy' (all but the SCConvs), 'fit' (them in closed
-            form, too) or 'distill' (and trained block by block).
+        method (str): 'copy' (all but the swapped convolutions) or 'fit'
+            (they are fitted, see docs/warm_start.md).
         whole (bool): Whether what else the source holds, the neck and heads
             of a detector, is kept beside the backbone. Defaults to False.
-        backbone (dict): Settings of SCConvResNet, e.g. ``depth``,
+        backbone (dict): Settings of the backbone, e.g. ``depth``,
             ``conv2_cfg``. What is missing follows from the weights.
         config (str | None): Detection config: its backbone's settings, its
             data_preprocessor, and, without ``folder``, its training images.
         folder (str | None): Folder with images.
-        generated (bool): Images of noise instead.
+        generated (bool): Random images with the spectrum of photographs
+            instead.
         num_images (int): Defaults to 64.
         size (int): Side of the crops in pixels. Defaults to 224.
-        steps (int): Of the distillation, for each block. Defaults to 200.
-        lr (float): Of the distillation. Defaults to 1e-3.
         seed (int): Defaults to 0.
         device (str): Defaults to 'cpu'.
     """
@@ -58,8 +66,6 @@ class Conversion:
     generated: bool = False
     num_images: int = 64
     size: int = 224
-    steps: int = 200
-    lr: float = 1e-3
     seed: int = 0
     device: str = 'cpu'
 
@@ -71,7 +77,7 @@ class Conversion:
         if self.method not in METHODS:
             raise ValueError(f'method={self.method!r} is not valid: one of '
                              f'{METHODS}')
-        for name, minimum in (('num_images', 2), ('size', 32), ('steps', 1)):
+        for name, minimum in (('num_images', 2), ('size', 32)):
             if getattr(self, name) < minimum:
                 raise ValueError(f'{name}={getattr(self, name)!r} is not '
                                  f'valid: an int >= {minimum}')
@@ -85,25 +91,28 @@ class Conversion:
         if self.folder:
             return f'folder {osp.basename(osp.abspath(self.folder))}'
         if self.generated:
-            return 'generated noise, 1/f'
+            return 'generated, spectrum of 1/f'
         return f'training set of {osp.basename(self.config)}'
 
 
 def backbone_of(cfg: Config) -> dict:
-    """Settings of a detector's SCConvResNet.
+    """Settings of a backbone with swapped convolutions.
 
     Raises:
         ValueError: If it has another backbone.
     """
     backbone = dict(cfg.model.backbone)
-    if backbone.get('type') != 'SCConvResNet':
+    kind = MODELS.get(backbone.get('type', ''))
+    if not (kind and issubclass(kind, SwapResNet)):
         raise ValueError(f'the config has the backbone '
-                         f'{backbone.get("type")!r}, not SCConvResNet')
+                         f'{backbone.get("type")!r}, not SCConvResNet or '
+                         'another with swapped convolutions')
     return backbone
 
 
-def load_images(options: Conversion, cfg: Config | None) -> list[Tensor]:
-    """Batches of normalised crops, the same for the same options."""
+def load_images(options: Conversion, cfg: Config | None) -> Tensor:
+    """Normalised crops, the same for the same options: (N, 3, size, size).
+    """
     rng = np.random.default_rng(options.seed)
     count, size = options.num_images, options.size
     if options.folder:
@@ -112,20 +121,23 @@ def load_images(options: Conversion, cfg: Config | None) -> list[Tensor]:
         source = images.generated(count, size, rng)
     else:
         source = images.from_config(cfg, count, rng)
-    batches = images.batches(source, size, rng,
-                             cfg and cfg.model.get('data_preprocessor'))
-    if len(batches) == 1:  # to fit to, to hold out
-        batches = list(batches[0].chunk(2))
-    return batches
+    return torch.cat(images.batches(
+        source, size, rng, cfg and cfg.model.get('data_preprocessor')))
 
 
-def check_whole(state_dict: Mapping[str, Tensor], out: str) -> None:
+def check_whole(state_dict: Mapping[str, Tensor], out: str,
+                classifier: bool) -> None:
     """Check that a converted file can be loaded as a whole detector.
 
     Raises:
         ValueError: If the source is no detector of MMDetection's names, or
             ``out`` is a format that ``load_from`` does not read.
     """
+    if out.endswith('.safetensors'):
+        raise ValueError(f'out={out!r} is not valid with whole=True: '
+                         'load_from does not read .safetensors, name a .pth')
+    if classifier:
+        return
     prefix = find_prefix(state_dict)
     instead = ('without whole (--whole-detector) its ResNet is converted, for '
                "init_cfg=dict(type='Pretrained') of a backbone")
@@ -139,34 +151,53 @@ def check_whole(state_dict: Mapping[str, Tensor], out: str) -> None:
     if all(name.startswith(prefix) for name in state_dict):
         raise ValueError('whole=True: there is nothing beside the backbone '
                          f'in the file: {instead}')
-    if out.endswith('.safetensors'):
-        raise ValueError(f'out={out!r} is not valid with whole=True: '
-                         'load_from does not read .safetensors, name a .pth')
 
 
 def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:
-    """Write a checkpoint, as safetensors where the name ends so.
+    """Write a checkpoint, as safetensors where the name ends so; the file is
+    whole or not there.
 
     Raises:
         ImportError: If safetensors is needed and missing.
+        OSError: If it cannot be written.
     """
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    unfinished = f'{path}.unfinished'
     if path.endswith('.safetensors'):
-        from safetensors.torch import save_file
-        save_file({k: v.contiguous() for k, v in state_dict.items()},
-                  unfinished, metadata=dict(meta=json.dumps(meta)))
+        from safetensors.torch import save as to_bytes
+        write_atomically(path, to_bytes(
+            {k: v.contiguous() for k, v in state_dict.items()},
+            metadata=dict(meta=json.dumps(meta))))
     else:
-        torch.save(dict(meta=meta, state_dict=dict(state_dict)), unfinished)
-    os.replace(unfinished, path)
+        store_fitted(path, dict(meta=meta, state_dict=dict(state_dict)))
+
+
+def merge(given: Mapping[str, Tensor], weights: Mapping[str, Tensor],
+          backbone: Mapping[str, Tensor],
+          classifier: bool) -> dict[str, Tensor]:
+    """The converted backbone, and what else the source holds.
+
+    Args:
+        given (Mapping): The source.
+        weights (Mapping): Its ResNet, names without prefix.
+        backbone (Mapping): The converted backbone.
+        classifier (bool): Whether names are to be those of
+            :class:`ImageClassifier`.
+    """
+    prefix = find_prefix(given)
+    others = {k: v for k, v in given.items()
+              if k.removeprefix(prefix) not in weights}
+    if classifier:
+        heads = {k.rsplit('.', 1)[-1]: v for k, v in others.items()
+                 if re.search(r'(^|\.)(fc|linear)\.(weight|bias)$', k)}
+        others = {f'fc.{k}': v for k, v in heads.items()}
+        prefix = 'backbone.'
+    return others | {prefix + k: v for k, v in backbone.items()}
 
 
 def resnet_to_scconv(source: str, out: str,
-                     options: Conversion) -> list[BlockReport]:
-    """Convert a checkpoint; shows progress on the terminal.
-
-    An interrupted conversion goes on from its last finished block, kept in
-    ``OUT.blocks``.
+                     options: Conversion) -> list[LayerReport]:
+    """Convert a checkpoint; shows progress on the terminal. Nothing is
+    written before the end.
 
     Args:
         source (str): Checkpoint of a ResNet: file, URL or
@@ -175,21 +206,22 @@ def resnet_to_scconv(source: str, out: str,
         options (Conversion): How.
 
     Returns:
-        list: A report for each fitted block; none with method 'copy'.
+        list: A report for each fitted layer; none with method 'copy'.
 
     Raises:
         ValueError: For bad options, a checkpoint of no plain ResNet, or one
             that does not fit.
         FileNotFoundError: If a file does not exist.
-        FitError: If a block cannot be fitted; a ValueError, too.
+        FitError: If a layer cannot be fitted; a ValueError, too.
     """
     options.check()
     torch.manual_seed(options.seed)
     given = read_state_dict(source)
     weights = resnet_state_dict(given)
-    if options.whole:
-        check_whole(given, out)
     cfg = Config.fromfile(options.config) if options.config else None
+    classifier = bool(cfg) and cfg.model.get('type') == CLASSIFIER
+    if options.whole:
+        check_whole(given, out, classifier)
     dense, backbone = build_pair(
         weights, {**(backbone_of(cfg) if cfg else {}), **options.backbone})
     path = local_file(source)
@@ -197,47 +229,34 @@ def resnet_to_scconv(source: str, out: str,
         converted_from=dict(file=osp.basename(path), sha256=sha256_of(path)),
         method=options.method,
         backbone=dict(
-            type='SCConvResNet', depth=backbone.depth,
+            type=type(backbone).__name__, depth=backbone.depth,
             base_channels=backbone.base_channels,
             conv2_cfg=dict(backbone.conv2_cfg)),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec='seconds'),
         versions=dict(mmdet_scconv=__version__, torch=str(torch.__version__),
                       mmdet=mmdet.__version__))
-    reports: list[BlockReport] = []
+    reports: list[LayerReport] = []
     if options.method != 'copy':
+        images = load_images(options, cfg)
         meta['images'] = dict(source=options.source_of_images(),
-                              count=options.num_images, size=options.size)
-        batches = load_images(options, cfg)
-        meta['images']['count'] = sum(map(len, batches))
-        steps = options.steps if options.method == 'distill' else 0
-        request = json.loads(json.dumps(dict(
-            asdict(options), source=meta['converted_from'],
-            backbone=meta['backbone']), default=str))
-        blocks = f'{out}.blocks'
-        with Progress(
-                TextColumn('{task.description}'), BarColumn(),
-                TextColumn('{task.completed:.1f} of {task.total} blocks'),
-                TimeElapsedColumn()) as progress:
-            task = progress.add_task(
-                options.method, total=len(list(blocks_of(backbone))))
+                              count=len(images), size=options.size)
+        with Progress() as progress:
+            task = progress.add_task(options.method, total=None)
 
-            def advance(name: str, share: float) -> None:
-                progress.update(task, advance=share,
-                                description=f'{options.method} {name}')
+            def advance(report: LayerReport, total: int) -> None:
+                progress.update(task, total=total, advance=1,
+                                description=f'fit {report.name}')
 
-            reports = convert(dense, backbone, batches, steps, options.lr,
-                              options.device, blocks, request, advance)
-        meta['blocks'] = [asdict(report) for report in reports]
-        meta['distillation'] = dict(steps=steps, lr=options.lr)
+            for network in (dense, backbone):
+                network.to(options.device)
+            reports = fit_network(backbone, dense,
+                                  images.to(options.device), report=advance)
+            backbone.cpu()
+        meta['layers'] = [asdict(report) for report in reports]
     result = backbone.state_dict()
     if options.whole:
         meta.update(read_dataset_meta(source))
-        prefix = find_prefix(given)
-        result = {k: v for k, v in given.items()
-                  if k[len(prefix):] not in weights} | {
-                      prefix + k: v for k, v in result.items()}
+        result = merge(given, weights, result, classifier)
     save(out, result, meta)
-    if reports:
-        shutil.rmtree(blocks, ignore_errors=True)
     return reports

@@ -27,13 +27,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import images
 from .cache import cache_key, once
-from .layers import FitError, LayerReport
-from .network import fit_network, swapped_names
+from .layers import LayerReport
+from .network import fit_network, summary, swapped_names
 
 NUM_IMAGES = 64
 SIZE = 224
-# share of a layer's variance that a good fit explains; worse is a warning
-BAD = 0.5
 
 
 def generated_images(dense: nn.Module, count: int = NUM_IMAGES,
@@ -152,40 +150,18 @@ def _start(network: nn.Module, make_images: Callable[[], Tensor] | None,
     dense = network.dense_network()
     batch = (make_images() if make_images else generated_images(dense)).cpu()
     key = cache_key(dense.state_dict(), batch, dict(network=str(network)))
-    try:
-        content, found = once(key, lambda: fit(network, dense, batch))
-    except FitError as error:
-        raise ValueError(
-            f'{type(network).__name__}: {error}. swapped_init="random" trains '
-            'without a fit') from error
+    content, found = once(key, lambda: fit(network, dense, batch))
     network.load_state_dict(content['state_dict'], strict=False)
     reports = [LayerReport(**fields) for fields in content['reports']]
-    for level, line in summary(network, reports, len(batch), source,
-                               time.perf_counter() - begin, found):
-        print_log(line, logger='current', level=level)
-    return reports
-
-
-def summary(network: nn.Module, reports: list[LayerReport], count: int,
-            source: str, seconds: float,
-            found: bool) -> Iterator[tuple[int, str]]:
-    """What was fitted, a line for each stage, with its logging level."""
-    how = 'taken from the cache' if found else f'{seconds:.0f} s'
-    yield logging.INFO, (
+    how = ('taken from the cache'
+           if found else f'{time.perf_counter() - begin:.0f} s')
+    print_log(
         f'{type(network).__name__}: {len(reports)} swapped convolutions '
-        f'fitted to the dense ones, on {count} of {source} ({how})')
-    stages: dict[str, list[LayerReport]] = {}
-    for report in reports:
-        stages.setdefault(report.name.split('.')[0], []).append(report)
-    for stage, members in stages.items():
-        unexplained = [100 * report.unexplained for report in members]
-        yield logging.INFO, (
-            f'  {stage}: {min(unexplained):.1f} to {max(unexplained):.1f}% of '
-            f'the variance unexplained ({len(members)} layers)')
-    bad = [report for report in reports if report.unexplained > BAD]
-    if bad:
-        yield logging.WARNING, (
-            f'{len(bad)} of {len(reports)} convolutions are fitted badly, '
-            f'more than {BAD:.0%} of the variance of the dense one is '
-            f'unexplained: {", ".join(report.name for report in bad[:4])}. '
-            'Expect them to need training as random ones do')
+        f'fitted to the dense ones, on {len(batch)} {source} ({how})',
+        logger='current')
+    for line in summary(reports):
+        level = (logging.WARNING if line.startswith('WARNING') else
+                 logging.INFO)
+        print_log(line.removeprefix('WARNING: '), logger='current',
+                  level=level)
+    return reports

@@ -129,14 +129,14 @@ def test_counts_of_thop_are_no_weights(source, dense, tmp_path):
 
 def test_provenance(source, tmp_path):
     out = tmp_path / 'out.pth'
-    converted(source, out, method='distill', steps=1)
+    converted(source, out)
     meta = torch.load(out, weights_only=True)['meta']
     assert meta['converted_from']['file'] == 'dense.pth'
     assert len(meta['converted_from']['sha256']) == 64
-    assert meta['method'] == 'distill'
-    assert meta['images'] == dict(source='generated noise, 1/f', count=6,
+    assert meta['method'] == 'fit'
+    assert meta['images'] == dict(source='generated, spectrum of 1/f', count=6,
                                   size=48)
-    assert len(meta['blocks']) == 8 and meta['date'] and meta['versions']
+    assert len(meta['layers']) == 8 and meta['date'] and meta['versions']
     assert not list(tmp_path.glob('out.pth?*'))
 
 

@@ -1,15 +1,20 @@
+import doctest
+
 import pytest
 import torch
 from torch import nn
 
-from mmdet_scconv.layers import SCConv
-from mmdet_scconv.warm_start.fit import (
+from mmdet_scconv.layers import SCConv, SPConv
+from mmdet_scconv.warm_start import fit as fit_module
+from mmdet_scconv.warm_start.fit import LinearMap, fit
+from mmdet_scconv.warm_start.layers import Target, fit_closed_form, method_of
+from mmdet_scconv.warm_start.moments import (
+    Covariance,
     FitError,
-    LinearCRU,
-    Moments,
-    check_fits,
-    fit,
+    LinearForm,
+    moments,
 )
+from mmdet_scconv.warm_start.weights import write
 
 CHANNELS = 16
 
@@ -33,44 +38,68 @@ def images(seed, channels=CHANNELS, count=6):
     return x.relu()
 
 
-def case(stride=1, scale=None, units='S+C', **options):
-    """An SCConv, the dense convolution to replace, moments and held out."""
+def rows(t):
+    return t.flatten(2).transpose(1, 2).flatten(0, 1).double()
+
+
+def sums(conv, x, target, scale=None, positions=None):
+    """Moments of what an SCConv's linear map sees, and of a target."""
+    if getattr(conv, 'units', None) == 'S+C':
+        x = conv.sru(x)
+    chosen = torch.randperm(len(rows(target)))[:positions]
+    values = rows(target)[chosen]
+    return moments(LinearForm.of(conv).features(x, chosen),
+                   values if scale is None else values * scale)
+
+
+@torch.no_grad()
+def case(stride=1, scale=None, units='S+C', kind=SCConv, **options):
+    """A layer, the dense convolution to replace, moments and held out."""
     torch.manual_seed(0)
-    if units == 'S+C':
+    if units == 'S+C' and kind is SCConv:
         options['gn_groups'] = 4
+    if kind is SCConv:
+        options['units'] = units
     dense = nn.Conv2d(CHANNELS, CHANNELS, 3, stride, 1, bias=False)
-    conv = SCConv(CHANNELS, CHANNELS, 3, stride, 1, units=units,
-                  **options).eval()
+    conv = kind(CHANNELS, CHANNELS, 3, stride, 1, **options).eval()
     nn.init.normal_(conv.bias)
-    moments = []
-    for seed in (1, 2):
-        moments.append(Moments(conv, scale))
-        x = images(seed)
-        moments[-1].update(x, dense(x))
-    return conv, dense, moments
+    return conv, dense, [sums(conv, images(seed), dense(images(seed)), scale)
+                         for seed in (1, 2)]
 
 
-def numerical_optimum(moments):
+@torch.no_grad()
+def fitted(conv, x, target, held_out, scale=None):
+    """Fit by the way that networks are; returns the share of the variance
+    that is unexplained on the images held out."""
+    target = torch.cat([target, held_out[1]])
+    scale = torch.ones(target.shape[1]).double() if scale is None else scale
+    positions = torch.arange(len(rows(target)))
+    return fit_closed_form(
+        conv, torch.cat([x, held_out[0]]),
+        Target(rows(target), positions, scale, target[0, 0].numel()), len(x))
+
+
+def numerical_optimum(form, sums):
     """The least error that L-BFGS finds for weights of this structure."""
-    central = moments.central()
-    layout = central.layout
-    mask = layout.mask()
+    cov = Covariance.of(form, sums)
+    mask = form.same_group().repeat(form.taps, 1, 1)
+    mask[form.point] = True
     torch.manual_seed(0)
     weights = [
         (0.2 * torch.randn(shape, dtype=torch.float64)).requires_grad_()
-        for shape in ((layout.squeezed, layout.up), mask.shape,
-                      (layout.outputs - layout.squeezed_low,
-                       layout.squeezed_low),
-                      (layout.squeezed_low, layout.low))
+        for shape in ((form.squeezed, form.up), mask.shape,
+                      (form.outputs - form.squeezed_low,
+                       form.squeezed_low),
+                      (form.squeezed_low, form.low))
     ]
 
     def missed():
         squeeze, taps, pwc2, low = weights
         low = torch.cat([pwc2 @ low, low])
-        matrix = LinearCRU(squeeze, taps * mask, low).matrix()
-        explained = 2 * (matrix.T * central.zt).sum() - (
-            (matrix @ central.zz) * matrix).sum()
-        return 1 - explained / central.variance.sum()
+        matrix = LinearMap(squeeze, taps * mask, low).matrix()
+        explained = 2 * (matrix.T * cov.zt).sum() - (
+            (matrix @ cov.zz) * matrix).sum()
+        return 1 - explained / cov.variance.sum()
 
     optimiser = torch.optim.LBFGS(
         weights, max_iter=150, line_search_fn='strong_wolfe')
@@ -91,9 +120,10 @@ def numerical_optimum(moments):
     (1, dict(low_squeeze_base='low_channels', gwc_groups=1)),
 ])
 def test_as_good_as_the_numerical_optimum(stride, options):
-    conv, _, (moments, _) = case(stride, **options)
-    found = fit(conv, moments, moments)
-    optimum = numerical_optimum(moments)
+    conv, _, (sample, _) = case(stride, **options)
+    form = LinearForm.of(conv)
+    found = fit(form, sample, sample)
+    optimum = numerical_optimum(form, sample)
     assert 0.1 < optimum < 0.6
     assert found.error <= optimum + 0.03
 
@@ -103,77 +133,103 @@ def test_as_good_as_the_numerical_optimum(stride, options):
     (2, dict(alpha=0.75)),
     (2, dict(alpha=0.25)),
     (1, dict(units='C', gwc_groups=4)),
+    (1, dict(kind=SPConv)),
+    (2, dict(kind=SPConv, alpha=0.75)),
 ])
+@torch.no_grad()
 def test_the_layer_is_the_linear_map(stride, options):
     """Running statistics, borders included; the fuse's weights are 1/2."""
-    conv, _, (moments, held_out) = case(
-        stride, implementation='reference', **options)
-    found = fit(conv, moments, held_out)
-    central = moments.central()
+    if options.get('kind', SCConv) is SCConv:
+        options = dict(options, implementation='reference')
+    conv, dense, (sample, held_out) = case(stride, **options)
+    form = LinearForm.of(conv)
+    found = fit(form, sample, held_out)
+    inner = (conv.sru if getattr(conv, 'units', None) == 'S+C'
+             else nn.Identity())
+    cov = Covariance.of(form, sample + held_out)
+    write(conv, inner(torch.cat([images(1), images(2)])), form, found.map,
+          cov.t, torch.ones(CHANNELS).double())
     x = images(3)
-    inner = conv.sru(x) if conv.units == 'S+C' else x
-    features = central.layout.features(inner).double()
-    wanted = (features - central.z) @ found.weights.matrix().T + central.t
-    conv.cru.fuse = Half()
-    y = conv(x).flatten(2).transpose(1, 2).double()
-    torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-4)
+    features = form.features(
+        inner(x), torch.arange(len(rows(dense(x))))).double()
+    wanted = (features - cov.z) @ found.map.matrix().T + cov.t
+    getattr(conv, 'cru', conv).fuse = Half()
+    torch.testing.assert_close(rows(conv(x)), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('kind', [SCConv, SPConv])
 @pytest.mark.parametrize('stride', [1, 2])
-def test_running_statistics_are_those_of_a_batch(stride):
-    conv, dense, _ = case(stride)
-    moments = Moments(conv)
-    x = images(1)
-    moments.update(x, dense(x))
-    fit(conv, moments, moments)
+@torch.no_grad()
+def test_running_statistics_are_those_of_a_batch(stride, kind):
+    conv, dense, _ = case(stride, kind=kind)
+    x = torch.cat([images(1), images(2)])
+    y = dense(x)
+    fitted(conv, x[:6], y[:6], (x[6:], y[6:]))
     evaluated = conv(x)
     torch.testing.assert_close(conv.train()(x), evaluated, rtol=0, atol=2e-3)
 
 
-def test_error_is_what_the_layer_misses():
+@pytest.mark.parametrize('kind', [SCConv, SPConv])
+@torch.no_grad()
+def test_error_is_what_the_layer_misses(kind):
     """Also with the fuse, whose weights change little from image to image."""
-    conv, dense, (moments, _) = case()
-    found = fit(conv, moments, moments)
+    conv, dense, _ = case(kind=kind)
     x = images(1)
     target = dense(x)
+    error = fitted(conv, x, target, (x, target))
     variance = target.var((0, 2, 3), correction=0).sum()
     missed = (conv(x) - target).square().mean((0, 2, 3)).sum() / variance
-    assert missed.item() == pytest.approx(found.error, abs=0.03)
+    assert missed.item() == pytest.approx(error, abs=0.03)
 
 
+@torch.no_grad()
 def test_scale_weighs_the_outputs():
     """A narrow squeeze serves those that count."""
-    scale = torch.ones(CHANNELS)
+    scale = torch.ones(CHANNELS).double()
     scale[:CHANNELS // 4] = 10
     missed = []
     for s in (None, scale):
-        conv, dense, (moments, held_out) = case(scale=s)
-        fit(conv, moments, held_out)
-        x = images(2)
-        difference = (conv(x) - dense(x)).square().mean((0, 2, 3))
+        conv, dense, _ = case()
+        x, other = images(1), images(2)
+        fitted(conv, x, dense(x), (other, dense(other)), s)
+        difference = (conv(other) - dense(other)).square().mean((0, 2, 3))
         missed.append(difference[:CHANNELS // 4].sum().item())
     assert missed[1] < 0.97 * missed[0]
 
 
+@torch.no_grad()
 def test_more_images_than_features_are_not_needed():
     """Fewer positions than features: the ridge is what makes it solvable."""
     conv, dense, _ = case()
-    few, others = Moments(conv), Moments(conv)
-    few.update(images(1), dense(images(1)), positions=40)
-    others.update(images(2), dense(images(2)))
-    assert few.count < few.layout.size
-    found = fit(conv, few, others)
+    form = LinearForm.of(conv)
+    few = sums(conv, images(1), dense(images(1)), positions=40)
+    others = sums(conv, images(2), dense(images(2)))
+    assert few.count < form.size
+    found = fit(form, few, others)
     assert found.error < found.held_out < 1
 
 
+@torch.no_grad()
 def test_dead_channels():
     conv, dense, _ = case()
-    moments = Moments(conv)
     x = images(1)
     x[:, ::2] = 0
-    moments.update(x, dense(x))
-    fit(conv, moments, moments)
+    fitted(conv, x, dense(x), (x, dense(x)))
     assert all(p.isfinite().all() for p in conv.state_dict().values())
+
+
+def test_sums_of_two_samples_are_those_of_both():
+    torch.manual_seed(0)
+    z, t = torch.randn(9, 4), torch.randn(9, 2)
+    parts, whole = moments(z[:3], t[:3]) + moments(z[3:], t[3:]), moments(z, t)
+    for a, b in zip(vars(parts).values(), vars(whole).values()):
+        torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b))
+
+
+def test_the_example_of_the_docs():
+    """The doctest in fit.py."""
+    result = doctest.testmod(fit_module)
+    assert result.attempted > 2 and not result.failed
 
 
 @pytest.mark.parametrize('x,message', [
@@ -181,25 +237,24 @@ def test_dead_channels():
     (torch.zeros(2, CHANNELS, 8, 8), 'gives a constant'),
 ])
 def test_useless_inputs(x, message):
-    conv, dense, (_, held_out) = case()
-    moments = Moments(conv)
-    moments.update(x, dense(x))
+    conv, dense, _ = case()
     with pytest.raises(FitError, match=message):
-        fit(conv, moments, held_out)
+        fitted(conv, x, dense(x), (x, dense(x)))
 
 
 def test_no_inputs():
-    conv, _, (_, held_out) = case()
     with pytest.raises(FitError, match='no images'):
-        fit(conv, Moments(conv), held_out)
+        moments(torch.zeros(0, 4), torch.zeros(0, 2))
 
 
-@pytest.mark.parametrize('conv,message', [
-    (nn.Conv2d(4, 4, 3), 'only SCConv'),
-    (SCConv(16, 16, 3, padding=1, units='C&S'), 'units'),
+@pytest.mark.parametrize('conv,method', [
+    (SCConv(16, 16, 3, padding=1), 'closed form'),
+    (SCConv(16, 16, 3, padding=1, units='C'), 'closed form'),
+    (SPConv(16, 16, 3, padding=1), 'closed form'),
+    (nn.Conv2d(4, 4, 3), 'regression'),
+    (SCConv(16, 16, 3, padding=1, units='C&S'), 'regression'),
     (SCConv(16, 16, 3, padding=1,
-            norm_layer=lambda width: nn.GroupNorm(1, width)), 'GroupNorm'),
+            norm_layer=lambda width: nn.GroupNorm(1, width)), 'regression'),
 ])
-def test_what_cannot_be_fitted(conv, message):
-    with pytest.raises(FitError, match=message):
-        check_fits(conv)
+def test_which_layers_have_a_closed_form(conv, method):
+    assert method_of(conv) == method

@@ -105,8 +105,8 @@ def test_the_fit_is_at_the_start_of_the_training(dense_file, log):
     assert not network._dense_weights  # not kept in memory
     text = '\n'.join(line for _, line in log)
     assert '8 swapped convolutions fitted to the dense ones' in text
-    assert '16 of generated images' in text
-    assert 'layer3: ' in text and '% of the variance unexplained' in text
+    assert '16 generated images' in text
+    assert 'layer3: 2 layers fitted (closed form), unexplained' in text
     fitted = swapped(network)
     network.train()
     assert torch.equal(fitted, swapped(network))

@@ -71,7 +71,7 @@ def parse_args():
         help='settings of all systems, as of train.py')
     args = parser.parse_args()
     if args.voc_format and not args.classes:
-        parser.error('--voc-format needs --classes, in the order of the labels')
+        parser.error('--voc-format needs --classes')
     return args
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What a warm start is worth: fine-tune an SCConv detector from (a) noise,
-(b) a dense detector's weights but its 3x3s, (c) these fitted, (d) fitted and
-distilled; AP against iterations.
+"""What a warm start is worth: fine-tune an SCConv detector from (a) random
+initialisation, (b) a dense detector's weights but its 3x3s, (c) these fitted;
+AP against iterations.
 
 Trains the dense detector, converts it, fine-tunes, and writes curves.csv,
-curves.md, curves.png and blocks.md. What is finished is not done again; seeds
+curves.md, curves.png and layers.md. What is finished is not done again; seeds
 may run in processes of their own (--seeds), the outputs are of all that are
 there.
 """
@@ -25,16 +25,18 @@ from mmdet_scconv.paper.work_dirs import (
 )
 from mmdet_scconv.tables import markdown_table
 from mmdet_scconv.visualization.curves import Curves, read_curve
-from mmdet_scconv.warm_start.blocks import METHODS
-from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
+from mmdet_scconv.warm_start.convert import (
+    METHODS,
+    Conversion,
+    resnet_to_scconv,
+)
 
 REPO = Path(__file__).resolve().parent.parent.parent
 CONFIGS = REPO / 'configs/digits'
 STARTS = {
-    'noise': '(a) noise',
+    'random': '(a) random',
     'copy': '(b) copied',
     'fit': '(c) fitted',
-    'distill': '(d) fitted, distilled'
 }
 
 
@@ -68,9 +70,6 @@ def parse_args():
     parser.add_argument(
         '--lr', type=float, default=1e-3,
         help='learning rate of the fine-tuning (default: 0.001)')
-    parser.add_argument(
-        '--steps', type=int, default=150,
-        help='steps of the distillation, each block (default: 150)')
     return parser.parse_args()
 
 
@@ -93,16 +92,15 @@ def train_source(root: Path, config: str) -> str:
     return last_checkpoint(str(work_dir))
 
 
-def convert_all(root: Path, source: str, config: str, starts: list[str],
-                steps: int) -> None:
+def convert_all(root: Path, source: str, config: str,
+                starts: list[str]) -> None:
     for method in METHODS:
         if method not in starts:
             continue
         out = root / 'weights' / f'{method}.pth'
         if not out.exists():
             resnet_to_scconv(source, str(out), Conversion(
-                method, whole=True, config=config, num_images=128, size=128,
-                steps=steps))
+                method, whole=True, config=config, num_images=128, size=128))
         if not test_metrics(str(root / method)):
             run('test.py', root / f'{method}-test.log', config, str(out),
                 '--work-dir', str(root / method / 'test'))
@@ -133,7 +131,7 @@ def fine_tune(root: Path, config: str, start: str, seed: int,
     cfg.log_processor = dict(by_epoch=False)
     cfg.optim_wrapper.optimizer.lr = lr
     cfg.randomness = dict(seed=seed)
-    if start != 'noise':
+    if start != 'random':
         cfg.load_from = str((root / 'weights' / f'{start}.pth').resolve())
     work_dir.mkdir(parents=True)
     cfg.dump(work_dir / 'start.py')
@@ -154,14 +152,13 @@ def collect(root: Path, out: str) -> list[str]:
             curve.scores[0] = metrics['coco/bbox_mAP']
     dense = test_metrics(str(root / 'source'))['coco/bbox_mAP']
     paths = Curves(curves, STARTS, dense, 'dense detector').write(out)
-    blocks = torch.load(root / 'weights/distill.pth',
-                        weights_only=True)['meta']['blocks']
-    columns = [key for key in blocks[0] if key not in ('seconds', 'ridge')]
-    rows = [[block[key] if key == 'name' else f'{100 * block[key]:.1f}'
-             for key in columns] for block in blocks]
-    path = osp.join(out, 'blocks.md')
+    layers = torch.load(root / 'weights/fit.pth',
+                        weights_only=True)['meta']['layers']
+    rows = [[layer['name'], layer['method'],
+             f"{100 * layer['unexplained']:.1f}"] for layer in layers]
+    path = osp.join(out, 'layers.md')
     Path(path).write_text(markdown_table(
-        [key.replace('_', ', ') for key in columns], rows))
+        ['layer', 'fitted by', 'unexplained variance (%)'], rows))
     return [*paths, path]
 
 
@@ -170,7 +167,7 @@ def main():
     root = Path(args.work_dir)
     try:
         source = train_source(root, args.dense)
-        convert_all(root, source, args.scconv, args.starts, args.steps)
+        convert_all(root, source, args.scconv, args.starts)
         for seed in args.seeds:
             for start in args.starts:
                 fine_tune(root, args.scconv, start, seed, args.iterations,

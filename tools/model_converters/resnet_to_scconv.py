@@ -2,11 +2,11 @@
 """Start an SCConv-ResNet from the checkpoint of an ordinary ResNet.
 
 Takes names of torchvision, timm and MM, R18 to R152, also the backbone of a
-detector. Everything but the SCConvs is copied; they are fitted in closed form
-to the 3x3 convolutions that they replace (--method fit), then trained block by
-block on unlabelled images (--method distill). The result is for
-init_cfg=dict(type='Pretrained', checkpoint=OUT) of the backbone. Interrupted,
-the same command goes on from the last finished block.
+detector, and ResNets for CIFAR (R20 to R110, also with shortcuts without
+weights). Everything but the swapped convolutions is copied; they are fitted to
+the 3x3 convolutions that they replace, on images without labels
+(docs/warm_start.md). The result is for init_cfg=dict(type='Pretrained',
+checkpoint=OUT) of the backbone.
 """
 import argparse
 
@@ -14,8 +14,12 @@ import torch
 from mmengine.config import DictAction
 
 from mmdet_scconv.tables import print_table
-from mmdet_scconv.warm_start.blocks import METHODS, BlockReport
-from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
+from mmdet_scconv.warm_start import LayerReport
+from mmdet_scconv.warm_start.convert import (
+    METHODS,
+    Conversion,
+    resnet_to_scconv,
+)
 
 
 def parse_args():
@@ -37,18 +41,22 @@ def parse_args():
     images.add_argument(
         '--generated-images',
         action='store_true',
-        help='noise with the spectrum of photographs, for want of images')
+        help='random images with the spectrum of photographs, if there are '
+        'no others')
     parser.add_argument(
         '--method',
         choices=METHODS,
         default='fit',
-        help='what to do about the SCConvs: leave them random, fit them, fit '
-        'and distil them (default: fit)')
+        help='what to do about the swapped convolutions: leave them randomly '
+        'initialised, or fit them (default: fit)')
     parser.add_argument(
         '--whole-detector',
+        '--whole-classifier',
+        dest='whole',
         action='store_true',
-        help='keep the neck and heads of a detector beside the backbone: the '
-        'result is for load_from')
+        help='keep the neck and heads of a detector, or the last layer of a '
+        'classifier (with its --config), beside the backbone: the result is '
+        'for load_from and tools/test.py')
     parser.add_argument(
         '--depth', type=int, help='default: as the source; checked if given')
     parser.add_argument(
@@ -64,17 +72,6 @@ def parse_args():
         default=224,
         help='side of the crops that are taken of the images, in pixels '
         '(default: 224)')
-    parser.add_argument(
-        '--steps',
-        type=int,
-        default=200,
-        help='distillation: steps for each block, 8 crops each (default: '
-        '200)')
-    parser.add_argument(
-        '--lr',
-        type=float,
-        default=1e-3,
-        help="distillation: Adam's learning rate (default: 0.001)")
     parser.add_argument('--seed', type=int, default=0, help='default: 0')
     parser.add_argument(
         '--device',
@@ -83,18 +80,11 @@ def parse_args():
     return parser.parse_args()
 
 
-def percent(share: float | None) -> str:
-    return '-' if share is None else f'{100 * share:.1f}'
-
-
-def print_reports(reports: list[BlockReport]) -> None:
+def print_reports(reports: list[LayerReport]) -> None:
     print_table(
-        'Variance missed (%), on images held out',
-        ['block', 'conv2, initial', 'fitted', 'block, initial', 'fitted',
-         'distilled', 'ridge', 's'],
-        [[r.name, *map(percent, (
-            r.conv2_initial, r.conv2_fitted, r.block_initial, r.block_fitted,
-            r.block_distilled)), f'{r.ridge:g}', f'{r.seconds:.1f}']
+        'Unexplained variance of the outputs (%), on images held out',
+        ['layer', 'fitted by', 'unexplained', 's'],
+        [[r.name, r.method, f'{100 * r.unexplained:.1f}', f'{r.seconds:.1f}']
          for r in reports])
 
 
@@ -106,19 +96,19 @@ def main():
     if args.conv2_cfg is not None:
         backbone['conv2_cfg'] = args.conv2_cfg
     options = Conversion(
-        args.method, args.whole_detector, backbone, args.config, args.images,
-        args.generated_images, args.num_images, args.size, args.steps,
-        args.lr, args.seed, args.device)
+        args.method, args.whole, backbone, args.config, args.images,
+        args.generated_images, args.num_images, args.size, args.seed,
+        args.device)
     try:
         reports = resnet_to_scconv(args.source, args.out, options)
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise SystemExit(f'resnet_to_scconv: {error}') from None
     except KeyboardInterrupt:
-        raise SystemExit('\nresnet_to_scconv: interrupted; the same command '
-                         'goes on from here') from None
+        raise SystemExit('\nresnet_to_scconv: interrupted; nothing was '
+                         'written') from None
     if reports:
         print_reports(reports)
-    use = (f'load_from = {args.out!r}' if args.whole_detector else
+    use = (f'load_from = {args.out!r}' if args.whole else
            "model = dict(backbone=dict(init_cfg=dict(type='Pretrained', "
            f'checkpoint={args.out!r})))')
     print(f'Written: {args.out}. Use it as\n  {use}')
