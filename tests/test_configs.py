@@ -116,11 +116,12 @@ train_dataloader.update(dataset=dict(pipeline=train_pipeline))
     'loaded', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_freezing_without_weights_in_mmdetections_train(
         loaded, data_home, torch_home, tmp_path):
-    """The stock base freezes stage 1 and all BatchNorms: an error, unless a
-    checkpoint with SCConv weights is loaded."""
+    """The stock base freezes stage 1 and all BatchNorms: an error without a
+    fit, unless a checkpoint with SCConv weights is loaded."""
     (tmp_path / 'data').symlink_to(data_home / 'data')
     text = snippet_of_readme().replace(
-        ', frozen_stages=-1, norm_eval=False', '') + QUICK
+        "type='SCConvResNet'", "type='SCConvResNet', swapped_init='random'")
+    text += QUICK
     if loaded:
         backbone = MODELS.build(dict(type='SCConvResNet', depth=50))
         torch.save({f'backbone.{key}': value

@@ -52,7 +52,8 @@ class WarmStartHook(Hook):
         rng = np.random.default_rng(0)
         with seeded():
             order = rng.permutation(len(dataset))
-            first = self.crops(dataset, order[:self.num_images], rng)
+            # of a small data set several crops of an image
+            first = self.crops(dataset, np.resize(order, self.num_images), rng)
             side = first[0].shape[-1]
             count = math.ceil(self.num_images * (self.size / side)**2)
             more = self.crops(dataset, order[self.num_images:count], rng, side)
