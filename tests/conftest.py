@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import settings
 from mmdet.datasets import CocoDataset, VOCDataset
-from mmdet.models.backbones import ResNet
+from mmdet.models.backbones import CSPNeXt, ResNet
 from mmengine.registry import DefaultScope
 
 # Before the package is imported, which looks for its kernel there: the tests
@@ -218,6 +218,13 @@ def torch_home(tmp_path_factory):
         torch.save(ResNet(depth).state_dict(), checkpoints / name)
         downloaded = cached_file(f'https://download.pytorch.org/models/{name}')
         (checkpoints / Path(downloaded).name).hardlink_to(checkpoints / name)
+    # RTMDet-tiny's, as MMDetection's config names it
+    cspnext = CSPNeXt(deepen_factor=0.167, widen_factor=0.375).state_dict()
+    downloaded = cached_file(
+        'https://mmassets.onedl.ai/mmdetection/v3.0/rtmdet/'
+        'cspnext_rsb_pretrain/cspnext-tiny_imagenet_600e.pth')
+    torch.save({f'backbone.{key}': value for key, value in cspnext.items()},
+               checkpoints / Path(downloaded).name)
     return home
 
 

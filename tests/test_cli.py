@@ -13,6 +13,7 @@ from mmdet_scconv.cli import (
     check_checkpoint,
     check_data,
     errors_in_one_line,
+    hint_at_hooks,
     leaving_process_group,
     load_config,
     picture_names,
@@ -65,6 +66,16 @@ def test_resume_from_a_file():
     cfg = Config(dict(load_from='pretrained.pth'))
     set_resume(cfg, 'epoch_1.pth')
     assert cfg.resume and cfg.load_from == 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('hooks,told', [
+    (None, True),
+    ([dict(type='EMAHook')], True),
+    ([dict(type='EMAHook'), dict(type='mmdet.SCConvRuntimeHook')], False),
+])
+def test_missing_hooks_are_named(hooks, told, capsys):
+    hint_at_hooks(Config(dict(custom_hooks=hooks) if hooks else {}))
+    assert ('SCConvRuntimeHook' in capsys.readouterr().out) is told
 
 
 def test_each_image_has_a_picture():

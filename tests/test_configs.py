@@ -2,6 +2,7 @@
 others in this one, where what a fresh one would import is checked."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-',
 FRESH = ('configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py',
          'configs/scconv/faster-rcnn_scconv-r50_fpn_1x_coco.py')
 CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',
-               '_cifar100.py')
+               '_cifar100.py', '_cifar10-folders.py')
 CONFIGS = [
     pytest.param(path, marks=pytest.mark.slow if path.startswith(SLOW) else ())
     for path in sorted(
@@ -209,3 +210,10 @@ def test_from_scratch_nothing_is_frozen_or_loaded():
     cfg['model']['backbone']['type'] = 'ResNet'
     assert cfg == load('configs/scratch/faster-rcnn_r50-scratch_fpn_6x_coco.py'
                        )
+
+
+def test_swapped_rows_do_not_inherit_from_each_other():
+    """SPConv's and SlimConv's from SCConv's, whose options they would get."""
+    for path in (REPO / 'configs/scconv').glob('*-r50_*.py'):
+        base, = re.findall(r"^_base_ = '(.*)'", path.read_text())
+        assert base.startswith('../_base_/')

@@ -11,6 +11,7 @@ import cv2
 from mmdet.apis import DetInferencer
 from rich.progress import track
 
+from mmdet_scconv.atomic import write_atomically
 from mmdet_scconv.backbones.deploy import deploy_backbone
 from mmdet_scconv.cli import (
     check_checkpoint,
@@ -97,8 +98,7 @@ def main():
                     if score >= args.score_thr
                 ]))
     predictions = osp.join(args.out_dir, 'predictions.json')
-    with open(predictions, 'w') as f:
-        json.dump(results, f, indent=1)
+    write_atomically(predictions, json.dumps(results, indent=1).encode())
     boxes = sum(len(r['predictions']) for r in results)
     print(f'{boxes} boxes in {len(results)} images: {predictions} '
           f'(bbox: x1, y1, x2, y2 in pixels), pictures in '

@@ -9,6 +9,7 @@ from mmdet_scconv.cli import (
     build_runner,
     check_data,
     errors_in_one_line,
+    hint_at_hooks,
     leaving_process_group,
     load_config,
     load_data,
@@ -45,6 +46,7 @@ def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
+    hint_at_hooks(cfg)
     check_data(cfg, 'train', 'val')
     if args.amp or cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         use_amp(cfg)

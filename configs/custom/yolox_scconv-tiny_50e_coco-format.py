@@ -2,8 +2,7 @@
 # from this file and set data_root, classes and image sizes: docs/data.md.
 _base_ = [
     '../_base_/models/yolox_tiny.py', '../_base_/datasets/coco_format.py',
-    '../_base_/schedules/schedule_scratch.py',
-    'mmdet::_base_/default_runtime.py', '../_base_/scconv_runtime.py'
+    '../_base_/scratch_runtime.py'
 ]
 
 model = dict(
@@ -23,6 +22,3 @@ test_dataloader = val_dataloader
 
 train_cfg = dict(max_epochs=50, val_interval=5)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2),
-    num_classes=dict(type='CheckClassesHook'))

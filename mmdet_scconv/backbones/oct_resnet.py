@@ -12,7 +12,7 @@ from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers.common import check, check_alpha, stride_pool
+from ..layers.common import check, check_fraction, stride_pool
 from .cifar import CIFARResNetMixin
 
 # the part in full resolution, and the part in half of it, if there is one
@@ -135,7 +135,7 @@ class OctResNet(ResNet):
     """
 
     def __init__(self, depth: int, alpha: float = 0.5, **kwargs) -> None:
-        check_alpha(alpha)
+        check_fraction('alpha', alpha)
         super().__init__(depth, **kwargs)
         check(self.block is Bottleneck, 'depth', depth,
               '50, 101 or 152: octave blocks are Bottlenecks')

@@ -124,8 +124,8 @@ class SwapResNet(SwappedModule, ResNet):
     Raises:
         ValueError: For arguments of other backbones, invalid options of the
             convolution, too few ``stages_with_swap``, a stage with both DCN
-            and a swap, or a convolution of another width in blocks that need
-            theirs.
+            and a swap, or a convolution of another width in blocks that
+            cannot follow it.
     """
 
     # Subclasses name their convolution; conv2_cfg then holds its options.
@@ -196,10 +196,10 @@ class SwapResNet(SwappedModule, ResNet):
     def frozen_without_weights(self) -> str:
         """By ResNet's options, and before ``train()`` has followed them."""
         return '. '.join(
-            filter(None,
-                   (self._frozen_noise(), self._norms_without_statistics())))
+            filter(None, (self._unfilled_stages(),
+                          self._norms_without_statistics())))
 
-    def _frozen_noise(self) -> str | None:
+    def _unfilled_stages(self) -> str | None:
         if self.frozen_stages < 0:
             return None
         stem = ('stem', ) if self.deep_stem else ('conv1', self.norm1_name)

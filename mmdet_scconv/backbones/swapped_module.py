@@ -9,8 +9,13 @@ from torch import Size, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.common import check
-from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
+from ..pretrained import (
+    LoadReport,
+    prepare_pretrained,
+    use_checked_pretrained,
+)
 from .deploy import fold_batch_norms
+from .missing_kernel import log_missing_kernel
 
 
 class SwappedModule:
@@ -112,6 +117,7 @@ class SwappedModule:
                 warning.
         """
         super().train(mode)
+        log_missing_kernel(self)
         if mode and not self.deployed and (self.is_init or self._filled):
             if self.to_be_fitted():
                 TASK_UTILS.get('start_warm')(self)
@@ -148,11 +154,11 @@ class SwappedModule:
     def init_weights(self) -> None:
         """Initialise as the module does, and say what was loaded.
 
-        ``Pretrained`` is this package's (see
-        :class:`mmdet_scconv.pretrained.Pretrained`); its report is logged and
-        kept as ``load_report``. What is frozen without weights is an error
-        when the training starts (:meth:`train`), as ``load_from`` and a
-        resumed checkpoint come later.
+        ``Pretrained`` becomes this package's
+        :class:`mmdet_scconv.pretrained.CheckedPretrained`; its report is
+        logged and kept as ``load_report``. What is frozen without weights is
+        an error when the training starts (:meth:`train`), as ``load_from``
+        and a resumed checkpoint come later.
 
         Raises:
             FileNotFoundError: If a pretrained checkpoint cannot be had; says
@@ -160,9 +166,7 @@ class SwappedModule:
             ValueError: If it is damaged, or does not fit.
         """
         prepare_pretrained(self)
-        for cfg in pretrained_cfgs(self):
-            # a scope that is there was inherited from an mmdet:: base
-            cfg.update(type='Pretrained', _scope_='mmdet_scconv')
+        use_checked_pretrained(self)
         super().init_weights()
 
     def frozen_without_weights(self) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from ..tables import markdown_table
 from ..version import __version__
+from .stock_configs import ANY
 from .trial_inputs import NUM_IMAGES
 from .verdict import Trial
 
@@ -43,13 +44,15 @@ def write_markdown(path: str, backbone: str, trials: list[Trial],
             ('mmdet-scconv', __version__), ('torch', torch.__version__),
             ('mmengine', mmengine.__version__), ('mmcv', mmcv.__version__),
             ('mmdet', mmdet.__version__)))
+    built_with = ('the 3x3 convolutions of its backbone swapped for SCConv'
+                  if backbone == ANY else 'its ResNet or ResNeXt swapped')
     text = f'''\
 # MMDetection's detectors with {backbone}
 
 Of {len(trials)} configs {work} work, {by_swap} fail by the swap, and
 {len(trials) - work - by_swap} fail as they come, too.
 
-"Works": the detector is built with its ResNet or ResNeXt swapped, without
+"Works": the detector is built with {built_with}, without
 weights, nothing frozen; a training step on {NUM_IMAGES} random images has a
 finite loss and gives every parameter of the backbone a finite gradient; a test
 step has finite results. Nothing is said about accuracy. Stages with deformable
@@ -64,6 +67,13 @@ Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
         [cell.replace('|', '\\|') for cell in table_row(trial)]
         for trial in trials
     ])
+    if backbone == ANY:
+        text += (
+            "\nOf MMDetection's configs the one with the shortest name for "
+            'each class of backbone that is no ResNet or ResNeXt; others as '
+            'named. "none": the backbone has no dense 3x3 but the first '
+            'convolution, which stays. "dense": parameters of the stock '
+            'backbone.\n')
     if without:
         text += (
             '\nFrom each folder of MMDetection\'s configs: the one with the '

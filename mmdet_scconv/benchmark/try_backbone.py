@@ -1,8 +1,9 @@
 """Whether a detector works with another backbone: one step of each kind.
 
-A stock config is built with its ResNet or ResNeXt swapped, without weights,
-in its full width and depth. It does a training and a test step on two small
-random images. :mod:`.verdict` compares that with the stock backbone.
+A stock config is built with its ResNet or ResNeXt swapped, or with the
+convolutions of any backbone swapped, without weights, in its full width and
+depth. It does a training and a test step on two small random images.
+:mod:`.verdict` compares that with the stock backbone.
 """
 import multiprocessing
 import os
@@ -72,6 +73,17 @@ def test_step(model: nn.Module, data: dict) -> None:
                 raise ArithmeticError(f'{key} are not finite')
 
 
+def swapped_parts(model: nn.Module) -> str:
+    """How many convolutions a ``Swapped`` has replaced, and the parameters
+    that it had before, in words."""
+    reports = [part.swap_report for part in model.modules()
+               if hasattr(part, 'swap_report')]
+    return ''.join(
+        f', {len(r.swapped) or "none"} of '
+        f'{len(r.swapped) + len(r.passed_over)} convolutions '
+        f'(dense: {r.params[0] / 1e6:.2f} M)' for r in reports)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What came of a config with one backbone.
@@ -111,6 +123,7 @@ def attempt(config: str, backbone: str | None,
         model = revert_sync_batchnorm(MODELS.build(model_cfg))
         done = replace(
             done,
+            backbone=done.backbone + swapped_parts(model),
             params=sum(p.numel() for n, p in model.named_parameters()
                        if 'backbone' in n.split('.')))
         model.init_weights()

@@ -12,6 +12,7 @@ from .start import (
     build_runner,
     check_checkpoint,
     check_data,
+    hint_at_hooks,
     load_data,
     load_weights,
     set_resume,
@@ -22,7 +23,7 @@ from .start import (
 __all__ = [
     'add_cfg_options', 'add_config_arguments', 'build_runner',
     'check_checkpoint', 'check_data', 'errors_in_one_line', 'find_images',
-    'leaving_process_group', 'load_config', 'load_data', 'load_weights',
-    'picture_names', 'read_config_file', 'set_resume', 'tta_settings',
-    'use_amp'
+    'hint_at_hooks', 'leaving_process_group', 'load_config', 'load_data',
+    'load_weights', 'picture_names', 'read_config_file', 'set_resume',
+    'tta_settings', 'use_amp'
 ]

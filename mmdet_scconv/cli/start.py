@@ -93,8 +93,18 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
         print(loaded, flush=True)
 
 
+def hint_at_hooks(cfg: Config) -> None:
+    """Say how a training gets the hooks that protect it, if it has none."""
+    names = [str(hook.get('type')) for hook in cfg.get('custom_hooks') or []]
+    if not any('SCConvRuntimeHook' in name for name in names) and \
+            is_main_process():
+        print('This config trains without the hooks of mmdet-scconv, which '
+              'protect a training. One line adds them: custom_hooks = '
+              "[dict(type='mmdet.SCConvRuntimeHook')]", flush=True)
+
+
 def set_resume(cfg: Config, checkpoint: str) -> None:
-    """Let a training go on from a checkpoint.
+    """Let a training be resumed from a checkpoint.
 
     CheckStartHook checks it, and finds the last good one.
 

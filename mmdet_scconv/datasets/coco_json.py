@@ -177,7 +177,7 @@ class CocoReader:
         for category in self.lists['categories']:
             name = category['name']
             if name != name.strip():
-                self.findings.flaw(f'{self.name("categories", category)} has '
+                self.findings.warn(f'{self.name("categories", category)} has '
                                    f'name={name!r}, read as {name.strip()!r}')
                 category['name'] = name.strip()
         names = Counter(column(self.lists['categories'], 'name'))

@@ -26,14 +26,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from ..errors import UserError
+
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
 ATTEMPTS = 5
 MD5_LINE = re.compile(r'([0-9a-fA-F]{32}) [ *](.+)')
 
 
-class PrepareError(Exception):
-    """Data that cannot be had or is incomplete; says what to do."""
+class PrepareError(UserError):
+    """Data that cannot be downloaded or is incomplete."""
 
 
 @dataclass(frozen=True)

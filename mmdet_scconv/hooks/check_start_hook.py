@@ -65,7 +65,7 @@ class CheckStartHook(Hook):
 
 
 def use_seed(runner: Runner, seed: int | None) -> None:
-    """Let a training that has no seed of its own have this one."""
+    """Set the seed of a training whose config has none."""
     randomness = runner._randomness_cfg
     if seed is not None and randomness.get('seed') is None:
         randomness['seed'] = seed
@@ -98,7 +98,7 @@ def check_same_start(path: str | None, work_dir: str) -> None:
     """
     Raises:
         CheckpointError: If the processes resume from different checkpoints,
-            as where each host has a work dir of its own.
+            for example because each host has its own work dir.
     """
     names = all_gather_object(osp.basename(path) if path else None)
     if len(set(names)) > 1:

@@ -13,10 +13,10 @@ class EpochSeedHook(Hook):
 
     A checkpoint holds no state of random number generators, and MMEngine
     seeds a resumed run as a new one. With this hook the sampling of boxes and
-    what is random in the main process go on as without the interruption; so
+    what is random in the main process continue as without the interruption; so
     do the loader's workers unless they persist over epochs. With
-    ``randomness=dict(deterministic=True)`` they do not: they start anew in
-    each epoch. In an iteration-based training they do persist: there a
+    ``randomness=dict(deterministic=True)`` they do not: new ones start in each
+    epoch. In an iteration-based training they do persist: there a
     resumed run equals an uninterrupted one with ``num_workers=0`` alone, and
     says so.
     """

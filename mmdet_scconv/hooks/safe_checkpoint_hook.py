@@ -26,7 +26,7 @@ class RemoveLater(AtomicBackend):
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, of which every file is whole or not there.
+    """MMEngine's CheckpointHook, whose files are complete or do not exist.
 
     MMEngine writes a checkpoint in place, and removes the one that
     ``max_keep_ckpts`` has no room for before that. Here a checkpoint gets its

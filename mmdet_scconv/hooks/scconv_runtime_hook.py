@@ -29,7 +29,7 @@ class SCConvRuntimeHook(Hook):
     - EpochLengthHook: logs the number of iterations of an epoch.
     - EpochSeedHook: a resumed training equals an uninterrupted one.
     - SafeCheckpointHook, with the settings of ``default_hooks.checkpoint``:
-      checkpoints are whole or not there.
+      a checkpoint file is complete or does not exist.
 
     A hook of one of these classes that the config has already is kept, and so
     is a checkpoint hook of another class than MMEngine's.

@@ -1,9 +1,9 @@
-"""Builds the loader of a training a second time, with other settings."""
+"""Builds the loader of a training again, with other settings."""
 from mmengine.runner import Runner
 
 
 def rebuild_train_loader(runner: Runner, **settings) -> None:
-    """Build the runner's training loader anew, on the data set that it has.
+    """Build the runner's training loader again, on the data set that it has.
 
     A loader cannot be changed: its sampler and its workers have the seed from
     before, and PyTorch fixes the other settings.

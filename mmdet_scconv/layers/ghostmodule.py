@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .common import DropInConv, IntOrPair, check, is_int
+from .common import DropInConv, IntOrPair, check_divisor
 
 
 class GhostModule(DropInConv):
@@ -53,9 +53,7 @@ class GhostModule(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check(
-            is_int(ratio, 2) and out_channels % ratio == 0, 'ratio', ratio,
-            f'an int >= 2 that divides the {out_channels} output channels')
+        check_divisor('ratio', ratio, minimum=2, output=out_channels)
         primary = out_channels // ratio
         ghosts = out_channels - primary
         self.primary = nn.Sequential(

@@ -30,24 +30,17 @@ from .common import (
     IntOrPair,
     MeanFuse,
     check,
-    check_alpha,
+    check_choice,
     check_conv_geometry,
+    check_divisor,
+    check_fraction,
     check_unused,
+    check_widths,
     is_hooked,
     is_int,
     stride_pool,
 )
-from .fused import (
-    DeployedSCConv,
-    Gate,
-    Geometry,
-    affine_scconv,
-    fold_norms,
-    has_hooks,
-    is_affine,
-    uses_running_statistics,
-)
-from .kernels import choose
+from .fused import DeployedSCConv, can_deploy, can_fuse, fused_scconv
 
 LOW_SQUEEZE_BASES = ('out_channels', 'low_channels')
 IMPLEMENTATIONS = ('fused', 'torch', 'reference')
@@ -59,12 +52,13 @@ class SRU(nn.Module):
 
     Source: SCConv, Section 3.1. GroupNorm's scale tells how much a channel
     varies; a position whose re-weighted value passes the threshold is kept
-    whole and adds nothing to the non-informative part, any other goes into
-    both parts, damped by its weight. The halves of both are added crosswise.
+    whole and adds nothing to the non-informative part. Any other position
+    goes into both parts, multiplied by its weight. The halves of both parts
+    are added crosswise.
 
-    The gate is decided on the logit and in fp32 (float64 for float64): as
-    initialised, the weights differ from 0.5 by about 1e-3, which fp16 and
-    bf16 round away behind the sigmoid.
+    The logit is compared with the threshold, in float32 (float64 for
+    float64), not the weight: as initialised, the weights differ from 0.5 by
+    about 1e-3, which is lost when float16 or bfloat16 round the sigmoid.
 
     Args:
         in_channels (int): C, an even number.
@@ -78,7 +72,7 @@ class SRU(nn.Module):
         ValueError: For an option out of its range.
     """
 
-    # |sum(gamma)| is kept above this; it is C as initialised
+    # |sum(gamma)| is bounded below by this; as initialised it is C
     min_gamma_sum = 1e-5
 
     def __init__(self,
@@ -89,14 +83,8 @@ class SRU(nn.Module):
         check(
             is_int(in_channels, 2) and in_channels % 2 == 0, 'in_channels',
             in_channels, 'SRU adds two halves and needs an even number')
-        check(
-            is_int(gn_groups, 1) and in_channels % gn_groups == 0,
-            'gn_groups', gn_groups,
-            f'an int >= 1 that divides the {in_channels} input channels')
-        check(
-            isinstance(gate_threshold, (int, float))
-            and 0 < gate_threshold < 1, 'gate_threshold', gate_threshold,
-            'a number between 0 and 1 (exclusive)')
+        check_divisor('gn_groups', gn_groups, input=in_channels)
+        check_fraction('gate_threshold', gate_threshold)
         self.gate_threshold = gate_threshold
         self.gn = nn.GroupNorm(gn_groups, in_channels)
 
@@ -106,10 +94,10 @@ class SRU(nn.Module):
         Args:
             x (Tensor): (N, C, H, W), float32 or float64.
         """
-        if is_hooked(self.gn):  # hooks wait for the module's call
+        if is_hooked(self.gn):  # hooks run when the module is called
             g = self.gn(x.to(self.gn.weight.dtype)).to(x.dtype)
             return self.w_gamma(x.dtype).view(-1, 1, 1) * g
-        # not F.group_norm, which refuses a group of a single value
+        # F.group_norm raises an error for a group of a single value
         return torch.group_norm(x, self.gn.num_groups,
                                 *self.gate_affine(x.dtype), self.gn.eps)
 
@@ -208,13 +196,10 @@ class CRU(nn.Module):
         super().__init__()
         kernel_size, stride, padding, dilation = check_conv_geometry(
             kernel_size, stride, padding, dilation)
-        check(is_int(in_channels, 2), 'in_channels', in_channels,
-              'an int >= 2')
-        check(is_int(out_channels, 1), 'out_channels', out_channels,
-              'an int >= 1')
+        check_widths(in_channels, out_channels)
         check(is_int(squeeze_ratio, 1), 'squeeze_ratio', squeeze_ratio,
               'an int >= 1')
-        check_alpha(alpha)
+        check_fraction('alpha', alpha)
         self.up_channels = round(alpha * in_channels)
         self.low_channels = in_channels - self.up_channels
         up_width = self.up_channels // squeeze_ratio
@@ -222,13 +207,9 @@ class CRU(nn.Module):
             up_width >= 1, 'alpha', alpha,
             f'of {in_channels} input channels at least '
             f'squeeze_ratio={squeeze_ratio} must go up')
-        check(
-            is_int(gwc_groups, 1) and up_width % gwc_groups == 0
-            and out_channels % gwc_groups == 0, 'gwc_groups', gwc_groups,
-            f'an int >= 1 that divides the {up_width} squeezed and the '
-            f'{out_channels} output channels of the GWC')
-        check(low_squeeze_base in LOW_SQUEEZE_BASES, 'low_squeeze_base',
-              low_squeeze_base, f'one of {LOW_SQUEEZE_BASES}')
+        check_divisor('gwc_groups', gwc_groups, squeezed=up_width,
+                      output=out_channels)
+        check_choice('low_squeeze_base', low_squeeze_base, LOW_SQUEEZE_BASES)
         low_squeezed = out_channels // squeeze_ratio
         if low_squeeze_base == 'low_channels':
             low_squeezed = (out_channels -
@@ -298,11 +279,11 @@ class SCConv(DropInConv):
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
         implementation (str): 'fused' does the same with fewer passes over
-            memory (fused/, which has a table of what runs when), by compiled
-            kernels where there are some; 'torch' is that without kernels;
-            'reference' is the definition. Where a submodule has hooks or
-            parametrizations, for empty inputs, and for units other than 'S+C'
-            the latter runs in any case. Defaults to 'fused'.
+            memory (fused/ has a table of what runs when), by compiled kernels
+            where they fit the input; 'torch' is the same without kernels of
+            GPUs; 'reference' is the definition. The definition also runs
+            where a submodule has hooks or parametrizations, for empty inputs,
+            and for units other than 'S+C'. Defaults to 'fused'.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
     ceil(W / stride)).
@@ -337,10 +318,9 @@ class SCConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check(implementation in IMPLEMENTATIONS, 'implementation',
-              implementation, f'one of {IMPLEMENTATIONS}')
+        check_choice('implementation', implementation, IMPLEMENTATIONS)
         self.implementation = implementation
-        check(units in UNITS, 'units', units, f'one of {UNITS}')
+        check_choice('units', units, UNITS)
         if 'C' not in units:
             check_unused(f'units={units!r} has no CRU', alpha=(alpha, 0.5),
                          squeeze_ratio=(squeeze_ratio, 2),
@@ -373,21 +353,13 @@ class SCConv(DropInConv):
                 low_squeeze_base=low_squeeze_base,
                 norm_layer=norm_layer)
         if units == 'S':
-            self.conv = nn.Conv2d(
-                in_channels,
-                out_channels,
-                self.kernel_size,
-                self.stride,
-                self.padding,
-                self.dilation,
-                bias=False)
+            self.conv = self.inner_conv(in_channels, out_channels)
         if units == 'C&S':
             self.pool = stride_pool(self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.units == 'S+C' and self.implementation != 'reference' and \
-                x.numel() and not x.is_meta and not has_hooks(self):
-            out = self.fused_forward(x)
+        if can_fuse(self, x):
+            out = fused_scconv(self, x)
         elif self.units == 'S+C':
             out = self.cru(self.sru(x))
         elif self.units == 'C+S':
@@ -400,25 +372,6 @@ class SCConv(DropInConv):
             out = self.cru(x)
         return self.add_bias(out)
 
-    def gate(self, dtype: torch.dtype) -> Gate:
-        """The SRU, and how the CRU splits, for the fused form."""
-        sru, cru = self.sru, self.cru
-        return Gate(*sru.gate_affine(dtype), sru.gn.num_groups, sru.gn.eps,
-                    sru.gate_logit_threshold,
-                    (cru.up_channels, cru.low_channels))
-
-    def fused_forward(self, x: Tensor) -> Tensor:
-        """As ``forward`` with units 'S+C', in few passes over memory."""
-        by_kernels = choose(self, x)
-        if by_kernels is not None:
-            return by_kernels(self, x)
-        gate = self.gate(torch.promote_types(x.dtype, torch.float32))
-        cru = self.cru
-        if not is_affine(cru):
-            return cru.reference(*gate(x))
-        return affine_scconv(
-            gate, fold_norms(cru), Geometry.of(cru.gwc), cru.pool, x)
-
     def deploy(self, norm: nn.Module) -> nn.Module | None:
         """For inference: this and the BatchNorm behind it as one module.
 
@@ -427,10 +380,7 @@ class SCConv(DropInConv):
             other units than 'S+C', and norms other than BatchNorms in eval
             mode.
         """
-        if self.units != 'S+C' or not (
-                is_affine(self.cru) and uses_running_statistics(norm)):
-            return None
-        return DeployedSCConv(self, norm)
+        return DeployedSCConv(self, norm) if can_deploy(self, norm) else None
 
     def extra_repr(self) -> str:
         return f'units={self.units!r}'

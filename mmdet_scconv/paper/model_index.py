@@ -6,6 +6,7 @@ import yaml
 from ..tables import markdown_table
 from .complexity import count_classifier
 from .rows import TABLES, Row, Table
+from .table import notes
 
 README = 'configs/scconv/README.md'
 METAFILE = 'configs/scconv/metafile.yml'
@@ -104,11 +105,7 @@ another number, `--auto-scale-lr`).''', ('imagenet', )),
 Unpack the "python version" of <https://www.cs.toronto.edu/~kriz/cifar.html> to
 `data/cifar/cifar-10-batches-py` and `data/cifar/cifar-100-python`. The files
 are pickles; they are read without running what may be in them. 200 epochs with
-128 images a step on one GPU.
-
-Table 2's rows of ResNeXt-29, WideResNet-28 and DenseNet-121 are not here: the
-last two have no MMDetection backbone to swap in, and no published width of the
-first has the paper's counts (28.27M, 4.55G).''',
+128 images a step on one GPU.''',
      ('units', 'cifar10', 'cifar100')),
 }
 # images of fewer pixels a side: FLOPs in M
@@ -124,7 +121,7 @@ def table_text(table: Table) -> str:
     names = list(table.metrics)[:3]
     ours = 'AP, ours' if len(names) > 1 else f'{names[0]}, ours'
     factor, unit = (1e6, 'M') if table.shape[0] < SMALL else (1e9, 'G')
-    lines, notes = [], []
+    lines = []
     for row in table.rows:
         count = count_classifier(
             row.backbone, table.shape, num_classes=row.num_classes)
@@ -139,12 +136,10 @@ def table_text(table: Table) -> str:
             f'{count.thop / factor:.2f}', flops, *scores, '',
             f'[config]({name})'
         ])
-        if row.note:
-            notes.append(f'{row.name}: {row.note}.\n')
     columns = ['Backbone', 'Params (M)', 'paper', f'FLOPs ({unit})', 'paper',
                *(f'{name}, paper' for name in names), ours, 'Config']
     return (f'### {table.title}\n\n{markdown_table(columns, lines)}\n' +
-            '\n'.join(notes) + '\n')
+            ''.join(f'{note}\n\n' for note in notes(table.rows)))
 
 
 def readme_text() -> str:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..tables import markdown_table, print_table, write_csv
 from .complexity import count_with_classifier
-from .rows import Row, Table
+from .table import Row, Table, notes
 from .work_dirs import Result
 
 NOTE = '''\
@@ -117,8 +117,7 @@ class TableResults:
             f.write(f'# {self.table.title}\n\n')
             f.write(markdown_table(columns, lines))
             f.write('\n' + NOTE.format(*self.table.shape))
-            f.writelines(f'\n{row.name}: {row.note}.\n'
-                         for row in self.table.rows if row.note)
+            f.writelines(f'\n{note}\n' for note in notes(self.table.rows))
         figure = self.figure()
         for path in paths[2:]:
             figure.savefig(path, dpi=150)

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..errors import UserError
 from ..hooks.epoch_length_hook import EPOCH_LENGTH
+from ..pretrained.resume import last_checkpoint
 
 NOT_A_SCORE = ('step', 'epoch', 'iter', 'time', 'data_time', 'memory', 'lr',
                EPOCH_LENGTH)
 CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
-class RunError(Exception):
+class RunError(UserError):
     """A run that ended badly, or that must not be started."""
 
 
@@ -39,15 +41,6 @@ def test_metrics(work_dir: str) -> dict[str, float]:
         if metrics:
             return metrics
     return {}
-
-
-def last_checkpoint(work_dir: str) -> str | None:
-    """The newest whole checkpoint, also in a work dir that was moved."""
-    try:
-        path = Path(work_dir, 'last_checkpoint').read_text().strip()
-    except FileNotFoundError:
-        return None
-    return osp.join(work_dir, osp.basename(path))
 
 
 def read_scalars(work_dir: str) -> Iterator[dict]:

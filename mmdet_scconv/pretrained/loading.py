@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from mmdet.registry import WEIGHT_INITIALIZERS
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, NoCheckpointError
-from ..registry import WEIGHT_INITIALIZERS
 from .checkpoint import read_state_dict
 from .download import TORCHVISION, is_known, local_file, resolve_name
 from .key_names import find_prefixes
@@ -21,13 +21,27 @@ CLASSIFIER = 'fc.'
 COUNTER = 'num_batches_tracked'
 
 
-def pretrained_cfgs(module: BaseModule) -> Iterator[dict]:
+def is_pretrained(cfg: dict) -> bool:
+    return cfg['type'] in (
+        'Pretrained', PretrainedInit, 'CheckedPretrained',
+        'mmdet.CheckedPretrained', CheckedPretrained)
+
+
+def pretrained_cfgs(module: BaseModule) -> list[dict]:
     """Those of a module's ``init_cfg`` that load a checkpoint."""
     cfgs = module.init_cfg or []
-    for cfg in [cfgs] if isinstance(cfgs, dict) else cfgs:
-        if cfg['type'] in ('Pretrained', 'mmdet_scconv.Pretrained',
-                           PretrainedInit, Pretrained):
-            yield cfg
+    return list(filter(is_pretrained,
+                       [cfgs] if isinstance(cfgs, dict) else cfgs))
+
+
+def use_checked_pretrained(module: BaseModule) -> None:
+    """Let :class:`CheckedPretrained` load a module's checkpoints, after its
+    other initialisers, as MMEngine loads them."""
+    for cfg in pretrained_cfgs(module):
+        # a scope that is there was inherited from an mmdet:: base
+        cfg.update(type='CheckedPretrained', _scope_='mmdet')
+    if isinstance(module.init_cfg, list):
+        module.init_cfg.sort(key=is_pretrained)
 
 
 def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
@@ -249,13 +263,12 @@ def load_pretrained(module: nn.Module,
 
 
 @WEIGHT_INITIALIZERS.register_module()
-class Pretrained(PretrainedInit):
+class CheckedPretrained(PretrainedInit):
     """MMEngine's ``Pretrained``, with :func:`load_pretrained`.
 
-    Backbones of this package have it by themselves; on another module of an
-    MM library: ``init_cfg=dict(type='Pretrained', _scope_='mmdet_scconv',
-    checkpoint=...)``. The report is logged and kept as the module's
-    ``load_report``.
+    Backbones of this package use it for ``type='Pretrained'``; another module
+    names it: ``init_cfg=dict(type='CheckedPretrained', checkpoint=...)``. The
+    report is logged and kept as the module's ``load_report``.
 
     Args:
         checkpoint (str): See :func:`read_state_dict`.
@@ -275,6 +288,11 @@ class Pretrained(PretrainedInit):
 
     @torch.no_grad()
     def __call__(self, module: nn.Module) -> None:
+        # MMEngine initialises children before what it calls 'Pretrained', and
+        # after anything else
+        for child in module.children():
+            if isinstance(child, BaseModule) and not child.is_init:
+                child.init_weights()
         module.load_report = load_pretrained(module, self.checkpoint,
                                              self.prefix,
                                              self.skip_wrong_shapes)

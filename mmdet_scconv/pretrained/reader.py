@@ -122,7 +122,8 @@ def read_torch(path: str) -> object:
             ) from None
         with open(path, 'rb') as file:
             start = file.read(24)
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        # PyTorch's go on with what to ask its developers
+        reason = str(error).partition('. ')[0] or repr(error)
         raise CheckpointError(
             f'{path} is damaged, or no PyTorch checkpoint '
             f'({osp.getsize(path)} bytes, starts with {start!r}): {reason}'

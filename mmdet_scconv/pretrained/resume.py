@@ -1,4 +1,4 @@
-"""Finds the checkpoint that a training goes on from."""
+"""Finds the checkpoint that a training is resumed from."""
 import os.path as osp
 import warnings
 import zipfile
@@ -43,14 +43,16 @@ def check_resumable(path: str) -> None:
 
 
 def last_checkpoint(work_dir: str) -> str | None:
-    """What ``last_checkpoint`` names, by its place in the work dir if this
-    was moved; None if it names nothing."""
+    """What ``last_checkpoint`` names, also in a work dir that was moved or
+    copied; None if it names nothing."""
     if not osp.isfile(osp.join(work_dir, 'last_checkpoint')):
         return None
     path = find_latest_checkpoint(work_dir)
-    if path and not osp.exists(path):
-        path = osp.join(work_dir, osp.basename(path))
-    return path or None
+    if not path:
+        return None
+    inside = osp.join(work_dir, osp.basename(path))
+    elsewhere = osp.exists(path) and not osp.exists(inside)
+    return path if elsewhere else inside
 
 
 def candidates(work_dir: str) -> Iterator[str]:

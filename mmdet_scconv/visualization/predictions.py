@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..atomic import write_atomically
-from ..datasets.checked import through_the_door
+from ..datasets.checked import with_checked_types
 from .models import inference_copy
 
 # what tensors and arrays are made of, in the releases of numpy
@@ -79,7 +79,7 @@ def build_dataset(cfg: Config):
         FileNotFoundError: If its annotations are not there.
         DataError: If they are refused.
     """
-    return DATASETS.build(through_the_door(cfg.test_dataloader.dataset))
+    return DATASETS.build(with_checked_types(cfg.test_dataloader.dataset))
 
 
 def predict(model: nn.Module, cfg: Config, dataset,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..errors import UserError
 from ..paper.complexity import is_classifier
 from ..paper.rows import DETECTION_SHAPE
 from ..paper.work_dirs import Result, last_checkpoint, read_result
@@ -20,7 +21,7 @@ from .predictions import (
 )
 
 
-class MissingError(Exception):
+class MissingError(UserError):
     """What a section lacks, and how to get it."""
 
 

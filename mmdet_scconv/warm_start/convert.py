@@ -14,7 +14,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..atomic import write_atomically
 from ..backbones import SwapResNet
@@ -28,11 +28,12 @@ from ..pretrained.key_names import find_prefix, resnet_state_dict
 from ..version import __version__
 from . import images
 from .cache import store_fitted
+from .distill import distill_network
 from .layers import LayerReport
 from .network import fit_network
 from .pairs import build_pair
 
-METHODS = ('copy', 'fit')
+METHODS = ('copy', 'fit', 'distill')
 CLASSIFIER = 'ImageClassifier'
 
 
@@ -41,8 +42,9 @@ class Conversion:
     """What to convert to, how, and with which images.
 
     Args:
-        method (str): 'copy' (all but the swapped convolutions) or 'fit'
-            (they are fitted, see docs/warm_start.md).
+        method (str): 'copy' (all but the swapped convolutions), 'fit' (they
+            are fitted, see docs/warm_start.md) or 'distill' (and trained
+            towards the dense network's outputs).
         whole (bool): Whether what else the source holds, the neck and heads
             of a detector, is kept beside the backbone. Defaults to False.
         backbone (dict): Settings of the backbone, e.g. ``depth``,
@@ -54,6 +56,8 @@ class Conversion:
             instead.
         num_images (int): Defaults to 64.
         size (int): Side of the crops in pixels. Defaults to 224.
+        steps (int): Of the distillation, 32 crops each. Defaults to 200.
+        lr (float): Of the distillation. Defaults to 1e-3.
         seed (int): Defaults to 0.
         device (str): Defaults to 'cpu'.
     """
@@ -66,6 +70,8 @@ class Conversion:
     generated: bool = False
     num_images: int = 64
     size: int = 224
+    steps: int = 200
+    lr: float = 1e-3
     seed: int = 0
     device: str = 'cpu'
 
@@ -77,7 +83,7 @@ class Conversion:
         if self.method not in METHODS:
             raise ValueError(f'method={self.method!r} is not valid: one of '
                              f'{METHODS}')
-        for name, minimum in (('num_images', 2), ('size', 32)):
+        for name, minimum in (('num_images', 2), ('size', 32), ('steps', 1)):
             if getattr(self, name) < minimum:
                 raise ValueError(f'{name}={getattr(self, name)!r} is not '
                                  f'valid: an int >= {minimum}')
@@ -194,6 +200,26 @@ def merge(given: Mapping[str, Tensor], weights: Mapping[str, Tensor],
     return others | {prefix + k: v for k, v in backbone.items()}
 
 
+def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
+                    options: Conversion) -> list[LayerReport]:
+    """Fit, and distil where that is asked for; shows progress."""
+    with Progress() as progress:
+        task = progress.add_task('fit', total=None)
+
+        def fitted(report: LayerReport, total: int) -> None:
+            progress.update(task, total=total, advance=1,
+                            description=f'fit {report.name}')
+
+        reports = fit_network(backbone, dense, images, report=fitted)
+        if options.method == 'distill':
+            task = progress.add_task('distill', total=options.steps)
+            distill_network(
+                backbone, dense, images, options.steps, options.lr,
+                advance=lambda loss: progress.update(
+                    task, advance=1, description=f'distill, loss {loss:.3f}'))
+    return reports
+
+
 def resnet_to_scconv(source: str, out: str,
                      options: Conversion) -> list[LayerReport]:
     """Convert a checkpoint; shows progress on the terminal. Nothing is
@@ -241,19 +267,14 @@ def resnet_to_scconv(source: str, out: str,
         images = load_images(options, cfg)
         meta['images'] = dict(source=options.source_of_images(),
                               count=len(images), size=options.size)
-        with Progress() as progress:
-            task = progress.add_task(options.method, total=None)
-
-            def advance(report: LayerReport, total: int) -> None:
-                progress.update(task, total=total, advance=1,
-                                description=f'fit {report.name}')
-
-            for network in (dense, backbone):
-                network.to(options.device)
-            reports = fit_network(backbone, dense,
-                                  images.to(options.device), report=advance)
-            backbone.cpu()
+        images = images.to(options.device)
+        for network in (dense, backbone):
+            network.to(options.device)
+        reports = fit_and_distill(backbone, dense, images, options)
+        backbone.cpu()
         meta['layers'] = [asdict(report) for report in reports]
+        if options.method == 'distill':
+            meta['distillation'] = dict(steps=options.steps, lr=options.lr)
     result = backbone.state_dict()
     if options.whole:
         meta.update(read_dataset_meta(source))

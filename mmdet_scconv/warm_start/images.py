@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from ..datasets.checked import through_the_door
+from ..datasets.checked import with_checked_types
 from ..datasets.image_files import SUFFIXES
 
 BATCH_SIZE = 8
@@ -75,7 +75,7 @@ def training_set(cfg: Config) -> BaseDataset:
     dataset = cfg.get('train_dataloader', {}).get('dataset')
     if dataset is None:
         raise ValueError('the config has no train_dataloader.dataset')
-    return DATASETS.build(through_the_door(dataset))
+    return DATASETS.build(with_checked_types(dataset))
 
 
 def from_config(cfg: Config, count: int,
@@ -99,16 +99,16 @@ def from_config(cfg: Config, count: int,
 
 def generated(count: int, size: int,
               rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Coloured noise whose amplitude falls with 1/f, as that of photographs
-    does; only for want of images."""
+    """Random coloured images whose amplitude falls with 1/f, as that of
+    photographs does; for use where there are no others."""
     rows = np.fft.fftfreq(size)[:, None]
     columns = np.fft.fftfreq(size)[None]
     fall = 1 / np.maximum(np.hypot(rows, columns), 1 / size)
     for _ in range(count):
-        noise = rng.normal(size=(3, size, size))
+        random = rng.normal(size=(3, size, size))
         # channels of photographs are mostly alike
-        noise += 2 * noise.mean(0)
-        image = np.fft.ifft2(np.fft.fft2(noise) * fall).real
+        random += 2 * random.mean(0)
+        image = np.fft.ifft2(np.fft.fft2(random) * fall).real
         image = image / image.std() * 55 + rng.uniform(90, 150)
         yield np.clip(image, 0, 255).astype(np.uint8).transpose(1, 2, 0)
 

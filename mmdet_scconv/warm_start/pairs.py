@@ -51,17 +51,18 @@ def build_pair(weights: Mapping[str, Tensor],
         if cfg.get(name, value) != value:
             raise ValueError(f'{name}={cfg[name]!r} is not valid: the '
                              f'weights are of {name}={value}')
-    default = backbone_type(weights)
+    default = {} if 'type' in cfg else backbone_type(weights)
     # nothing is trained as a backbone here, and nothing to warn about
     cfg = {**default, **cfg, 'depth': depth, 'base_channels': width,
            'init_cfg': None, 'frozen_stages': -1, 'norm_eval': False}
     if 'conv2_cfg' in default:
+        # a type that was given without options, or options without a type
         cfg['conv2_cfg'] = {**default['conv2_cfg'], **cfg['conv2_cfg']}
     backbone = MODELS.build(cfg)
     with quiet():
         backbone.init_weights()
     if isinstance(backbone, CIFARResNet):
-        cfg.pop('conv2_cfg')
+        cfg.pop('conv2_cfg', None)
     else:
         cfg['stages_with_swap'] = (False, ) * backbone.num_stages
     dense = MODELS.build(cfg)

@@ -10,6 +10,7 @@ from mmdet_scconv.benchmark import stock_configs
 from mmdet_scconv.benchmark.stock_configs import (
     backbones_in,
     load_config,
+    other_backbones,
     representatives,
     swapped,
 )
@@ -102,6 +103,33 @@ def test_swapped():
     assert new['norm_cfg'] == dict(type='BN')  # trains with no other
     with pytest.raises(ValueError, match="'SPConvResNeXt' for a ResNeXt does"):
         swapped(old, 'SPConvResNet')
+
+
+@pytest.mark.parametrize('backbone,module', [
+    (dict(type='CSPNeXt', widen_factor=0.25), dict(
+        type='CSPNeXt', widen_factor=0.25, frozen_stages=-1,
+        norm_eval=False)),
+    # hands frozen_stages on to ResNet
+    (dict(type='Res2Net', depth=50, frozen_stages=1), dict(
+        type='Res2Net', depth=50, frozen_stages=-1, norm_eval=False)),
+    # has a base with these options, and does not hand them on
+    (dict(type='SSDVGG', depth=16), dict(type='SSDVGG', depth=16)),
+])
+def test_any_backbone(backbone, module):
+    """Nothing is frozen, where there is such an option."""
+    assert swapped(backbone, 'Swapped') == dict(
+        type='Swapped', module=module, conv=dict(type='SCConv'))
+
+
+@pytest.mark.parametrize('config,said', [
+    ('rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+     'Swapped CSPNeXt, 8 of 37 convolutions (dense: 2.35 M)'),
+    ('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+     'Swapped MobileNetV2, none of 52 convolutions (dense: 2.22 M)'),
+])
+def test_detectors_of_any_backbone(config, said):
+    done = attempt(f'mmdet::{config}', 'Swapped', 320)
+    assert (done.failed, done.error, done.backbone) == ('', '', said)
 
 
 def test_backbones_of_a_part():
@@ -216,6 +244,7 @@ def test_representatives(tmp_path, monkeypatch):
     assert representatives() == ([
         'mmdet::a/a_r50_a.py', 'mmdet::b/b_x101.py', 'mmdet::d/d_r50.py'
     ], ['c'])
+    assert other_backbones() == ['mmdet::c/c_r50.py']
 
 
 def test_markdown(tmp_path):

@@ -17,7 +17,8 @@ from mmdet_scconv.layers.common import to_pair
 
 LAYERS = [
     layers.SCConv, layers.SPConv, layers.SlimConv, layers.GhostConv,
-    layers.TiedConv, layers.OctConv
+    layers.GhostModule, layers.TiedConv, layers.OctConv, layers.VersatileConv,
+    layers.PfLayer
 ]
 GEOMETRY = ('in_channels', 'out_channels', 'kernel_size', 'stride', 'padding',
             'dilation', 'groups', 'bias')
@@ -139,6 +140,13 @@ def ghostconv_options(draw):
 
 
 @st.composite
+def ghostmodule_options(draw):
+    options = draw(ghostconv_options())
+    return {name: options[name]
+            for name in ('in_channels', 'out_channels', 'ratio')}
+
+
+@st.composite
 def tiedconv_options(draw):
     blocks = draw(st.integers(1, 4))
     return dict(
@@ -161,7 +169,14 @@ VALID = dict(
     SlimConv=slimconv_options(),
     GhostConv=ghostconv_options(),
     TiedConv=tiedconv_options(),
-    OctConv=octconv_options())
+    GhostModule=ghostmodule_options(),
+    OctConv=octconv_options(),
+    # for each number of crops that geometry()'s kernels give
+    VersatileConv=st.fixed_dictionaries(dict(
+        in_channels=st.integers(2, 20),
+        out_channels=st.sampled_from([6, 12]))),
+    PfLayer=st.integers(2, 20).map(
+        lambda width: dict(in_channels=width, out_channels=width)))
 every_layer = pytest.mark.parametrize(
     'layer_type', LAYERS, ids=lambda layer_type: layer_type.__name__)
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -299,6 +314,12 @@ def test_groups_of_one_value(implementation):
                       implementation=implementation), 0).double().eval()
     x = torch.randn(2, 8, 1, 1, dtype=torch.float64)
     torch.testing.assert_close(layer(x[:1]), layer(x)[:1])
+
+
+def test_every_layer_is_here():
+    assert {layer_type.__name__ for layer_type in LAYERS} == \
+        set(layers.__all__) - {'SRU', 'CRU'}
+    assert set(VALID) == {layer_type.__name__ for layer_type in LAYERS}
 
 
 def test_invalid_values_cover_every_option():

@@ -82,6 +82,16 @@ def test_trains_on_a_single_image():
     assert not norm.running_mean.equal(statistics)
 
 
+def test_forward_leaves_the_mode_of_its_norms(monkeypatch):
+    """A toggled mode is seen by other threads, and breaks a compiled graph."""
+    layer, x = float64_layer(SlimConv, 64, 64, (7, 8), True)
+    modes = []
+    monkeypatch.setattr(torch.nn.Module, 'train',
+                        lambda module, mode=True: modes.append(mode))
+    layer(x[:1])
+    assert not modes
+
+
 @pytest.mark.parametrize('name,value,options', [
     ('k', '2', dict(k='2')),
     ('in_channels', 30, dict(in_channels=30, out_channels=30)),

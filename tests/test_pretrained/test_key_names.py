@@ -1,10 +1,13 @@
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
+from torch import nn
 
+from mmdet_scconv.backbones import CIFARResNet
 from mmdet_scconv.pretrained.key_names import (
     depth_and_width,
     resnet_state_dict,
+    with_shortcuts,
 )
 
 
@@ -62,3 +65,32 @@ def test_wide():
     given['layer1.0.conv3.weight'] = torch.zeros(16, 8, 1, 1)
     with pytest.raises(ValueError, match='wide'):
         depth_and_width(given)
+
+
+@pytest.mark.parametrize('depth', [20, 32, 44, 56, 110])
+def test_depth_and_width_of_cifar(depth):
+    with torch.device('meta'):
+        inner = CIFARResNet(depth).state_dict()
+    assert depth_and_width(inner) == (depth, 16)
+
+
+def test_shortcuts_without_weights():
+    """They do what He's option A does."""
+    torch.manual_seed(0)
+    network = CIFARResNet(20)
+    network.eval()
+    inner = {k: v for k, v in network.state_dict().items()
+             if '.downsample.' not in k}
+    given = with_shortcuts(inner, network.state_dict())
+    network.load_state_dict(given, strict=False)
+    for layer, outputs in ((network.layer2, 32), (network.layer3, 64)):
+        x = torch.randn(2, outputs // 2, 8, 8)
+        wanted = nn.functional.pad(x[:, :, ::2, ::2],
+                                   (0, 0, 0, 0, outputs // 4, outputs // 4))
+        torch.testing.assert_close(layer[0].downsample(x), wanted)
+    assert all(torch.equal(given[k], v) for k, v in inner.items())
+
+
+def test_shortcuts_with_weights_stay():
+    inner = CIFARResNet(20).state_dict()
+    assert with_shortcuts(inner, inner) == inner

@@ -16,12 +16,17 @@ import pytest
 import torch
 from mmdet.models.backbones import ResNet
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import BaseModule
 from mmengine.runner import load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
 from mmdet_scconv.backbones import SCConvResNet, TiedConvResNet
-from mmdet_scconv.pretrained import load_pretrained, read_state_dict
+from mmdet_scconv.pretrained import (
+    load_pretrained,
+    read_state_dict,
+    use_checked_pretrained,
+)
 
 SMALL = dict(depth=18, base_channels=16)
 
@@ -450,9 +455,31 @@ def test_options_of_the_config_arrive(wrong_stem):
     assert list(net.load_report.wrong_shape) == ['conv1.weight']
 
 
-def test_other_backbones_by_scope(scconv_file, dense_file):
+class Parent(BaseModule):
+    """Its child has an initialiser of its own."""
+
+    def __init__(self, init_cfg):
+        super().__init__(init_cfg)
+        self.child = BaseModule(dict(type='Constant', layer='Linear', val=7.))
+        self.child.linear = nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize('others', [
+    [], [dict(type='Constant', layer='Linear', val=5.)]])
+def test_weights_are_loaded_last(others, tmp_path):
+    """After the initialisers of the module and of its children."""
+    path = save({'child.linear.weight': torch.full((1, 1), 2.),
+                 'child.linear.bias': torch.zeros(1)}, tmp_path / 'x.pth')
+    parent = Parent([dict(type='Pretrained', checkpoint=path), *others])
+    use_checked_pretrained(parent)
+    parent.init_weights()
+    assert parent.child.linear.weight.item() == 2.
+    assert len(parent.load_report.matched) == 2
+
+
+def test_other_backbones_by_name(scconv_file, dense_file):
     net = ResNet(**SMALL, init_cfg=dict(
-        type='Pretrained', _scope_='mmdet_scconv', checkpoint=dense_file))
+        type='CheckedPretrained', checkpoint=dense_file))
     net.init_weights()
     assert not net.load_report.missing
     assert equal({k: v for k, v in net.state_dict().items()

@@ -4,10 +4,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import REPO
 from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
+from mmengine.config import Config
 
-from mmdet_scconv.backbones import SCConvResNet
+from mmdet_scconv.backbones import CIFARResNet, SCConvResNet
 from mmdet_scconv.pretrained import read_state_dict
 from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
@@ -186,3 +188,64 @@ def test_config_of_another_backbone(source, tmp_path):
     with pytest.raises(ValueError, match="'ResNet', not SCConvResNet"):
         converted(source, tmp_path / 'out.pth', generated=False,
                   config=str(tmp_path / 'config.py'))
+
+
+CIFAR_CONFIG = REPO / 'configs/cifar/scconv-r56_1e_cifar10-folders.py'
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A checkpoint as those of akamaster/pytorch_resnet_cifar10: shortcuts
+    without weights, ``linear``, ``module.`` before all names."""
+    torch.manual_seed(0)
+    state = {f'module.{k}': v for k, v in CIFARResNet(20).state_dict().items()
+             if '.downsample.' not in k}
+    state['module.linear.weight'] = torch.randn(10, 64)
+    state['module.linear.bias'] = torch.randn(10)
+    torch.save(dict(state_dict=state, best_prec1=9.), tmp_path / 'c.th')
+    (tmp_path / 'config.py').write_text(
+        f'_base_ = {str(CIFAR_CONFIG)!r}\n'
+        'model = dict(backbone=dict(depth=20))\n')
+    return str(tmp_path / 'c.th'), state
+
+
+def test_whole_classifier(classifier, tmp_path):
+    """The config's classifier loads all of it."""
+    source, state = classifier
+    config = str(tmp_path / 'config.py')
+    found = converted(source, tmp_path / 'out.pth', whole=True, backbone={},
+                      config=config, size=32)
+    cfg = Config.fromfile(config).model
+    cfg.backbone._scope_ = cfg._scope_ = 'mmdet'
+    model = MODELS.build(cfg)
+    wanted = model.state_dict()
+    assert found.keys() == {k for k in wanted if 'preprocessor' not in k}
+    model.load_state_dict(found)
+    assert torch.equal(found['fc.weight'], state['module.linear.weight'])
+    assert torch.equal(found['backbone.layer1.0.conv1.weight'],
+                       state['module.layer1.0.conv1.weight'])
+
+
+def test_without_a_config_cifar_gets_scconvs(classifier, tmp_path):
+    converted(classifier[0], tmp_path / 'out.pth', method='copy', backbone={})
+    meta = torch.load(tmp_path / 'out.pth', weights_only=True)['meta']
+    assert meta['backbone'] == dict(
+        type='CIFARResNet', depth=20, base_channels=16,
+        conv2_cfg=dict(type='SCConv'))
+
+
+def test_nothing_is_written_when_interrupted(source, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmdet_scconv.warm_start.network.fit_layer', stop)
+    with pytest.raises(KeyboardInterrupt):
+        converted(source, tmp_path / 'out.pth')
+    assert [path.name for path in tmp_path.iterdir()] == ['dense.pth']
+
+
+def test_distilled(source, tmp_path):
+    converted(source, tmp_path / 'out.pth', method='distill', steps=2)
+    meta = torch.load(tmp_path / 'out.pth', weights_only=True)['meta']
+    assert meta['method'] == 'distill'
+    assert meta['distillation'] == dict(steps=2, lr=1e-3)

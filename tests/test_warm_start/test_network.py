@@ -18,6 +18,7 @@ from mmdet_scconv.layers import SCConv
 from mmdet_scconv.warm_start import (
     FitError,
     LayerReport,
+    distill_network,
     fit_network,
     regression,
     summary,
@@ -306,3 +307,19 @@ def test_summary():
     assert lines[1].startswith('backbone.stage2: 1 layers')
     assert lines[2].startswith('WARNING: 1 of 3 layers')
     assert len(summary(reports[:2])) == 1
+
+
+def test_distillation_helps_and_leaves_no_trace_elsewhere():
+    dense, backbone = pair(**LATE)
+    x = images()
+    fit_network(backbone, dense, x)
+    before = copy.deepcopy(backbone.state_dict())
+    modes = [m.training for m in backbone.modules()]
+    losses = distill_network(backbone, dense, x, steps=15, lr=0.01)
+    assert losses[-1] < 0.9 * losses[0]
+    for name, tensor in backbone.state_dict().items():
+        if '.conv2.' not in name:
+            assert torch.equal(tensor, before[name]), name
+    assert [m.training for m in backbone.modules()] == modes
+    assert all(p.grad is None and p.requires_grad
+               for p in backbone.parameters())

@@ -12,7 +12,7 @@ from mmdet.registry import DATASETS, VISUALIZERS
 from mmdet.structures.bbox import BaseBoxes
 from rich.progress import track
 
-from mmdet_scconv.cli import add_cfg_options
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.visualization.fonts import use_font_for
 from mmdet_scconv.visualization.models import read_config
 
@@ -41,13 +41,11 @@ def parse_args():
     return args
 
 
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
-    try:
-        cfg = read_config(args.config, args.cfg_options)
-        dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
-    except FileNotFoundError as error:
-        raise SystemExit(f'browse_dataset: {error}') from None
+    cfg = read_config(args.config, args.cfg_options)
+    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     visualizer = VISUALIZERS.build(cfg.visualizer)
     visualizer.dataset_meta = dataset.metainfo
     use_font_for(tuple(dataset.metainfo['classes']))

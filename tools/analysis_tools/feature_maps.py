@@ -11,7 +11,7 @@ Writes, as PNG and SVG:
 import argparse
 import os.path as osp
 
-from mmdet_scconv.cli import add_cfg_options
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.visualization.feature_maps import (
     gate_figure,
     sru_figure,
@@ -66,7 +66,9 @@ def parse_args():
     return args
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, args.device)
     picture = read_picture(model, cfg, args.image)
@@ -98,13 +100,6 @@ def run(args):
           'the threshold' +
           ('' if args.checkpoint else '; weights are random: no checkpoint '
            'was named'))
-
-
-def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'feature_maps: {error}') from None
 
 
 if __name__ == '__main__':

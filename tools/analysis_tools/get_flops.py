@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from rich.progress import track
 
-from mmdet_scconv.cli import add_cfg_options
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.paper.complexity import (
     COUNTERS,
     Complexity,
@@ -21,6 +21,7 @@ from mmdet_scconv.paper.complexity import (
     is_classifier,
 )
 from mmdet_scconv.paper.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
+from mmdet_scconv.paper.table import notes
 from mmdet_scconv.tables import print_table, write_csv
 from mmdet_scconv.visualization.models import read_config
 
@@ -95,10 +96,7 @@ def trained_size(cfg: Config) -> tuple[int, int]:
 def config_rows(configs: list[str], options: dict | None,
                 shape: tuple[int, int] | None) -> Iterator[list[str]]:
     for path in configs:
-        try:
-            cfg = read_config(path, options)
-        except FileNotFoundError as error:
-            raise SystemExit(f'get_flops: {error}') from None
+        cfg = read_config(path, options)
         size = shape or (trained_size(cfg) if is_classifier(cfg.model) else
                          DETECTION_SHAPE)
         for part, count in count_parts(cfg.model, size, mmengine=True):
@@ -107,6 +105,7 @@ def config_rows(configs: list[str], options: dict | None,
             yield [path, part, f'{size[0]}x{size[1]}', *cells]
 
 
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
     columns = ['Params', 'seen', 'MACs', 'thop', 'mmengine']
@@ -123,9 +122,8 @@ def main():
         # the notes would not fit into a terminal's width
         print_table("Complexity of the paper's rows", columns[:-1],
                     [row[:-1] for row in rows])
-        for note in dict.fromkeys(f'{row[1]}: {row[-1]}.' for row in rows
-                                  if row[-1]):
-            print(note)
+        print(*notes(row for name in args.tables for row in TABLES[name].rows),
+              sep='\n')
     print(NOTES)
     if args.out is not None:
         write_csv(args.out, columns, rows)

@@ -12,7 +12,7 @@ and .svg.
 import argparse
 import os.path as osp
 
-from mmdet_scconv.cli import add_cfg_options
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.tables import write_csv
 from mmdet_scconv.visualization.evaluation import evaluate
 from mmdet_scconv.visualization.figures import save_figure
@@ -46,7 +46,9 @@ def parse_args():
     return parser.parse_args()
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     evaluation = evaluate(
         build_dataset(cfg), read_predictions(args.predictions))
@@ -54,13 +56,6 @@ def run(args):
     prefix = osp.join(args.out_dir, 'pr_curves')
     write_csv(f'{prefix}.csv', COLUMNS, list(curve_rows(evaluation)))
     print(f'{prefix}.csv', *save_figure(figure, prefix))
-
-
-def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'pr_curves: {error}') from None
 
 
 if __name__ == '__main__':

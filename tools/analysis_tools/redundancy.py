@@ -60,7 +60,9 @@ def parse_args():
     return args
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     images = find_images(args.images)[:args.number]
     results = []
     for config, *checkpoint in args.model:
@@ -81,14 +83,9 @@ def run(args):
     print(f'{prefix}.csv', *save_figure(redundancy_figure(results), prefix))
     few = [f'{r.model} {r.layer}' for r in results if r.positions < r.channels]
     if few:
-        print('Less positions than channels, which makes them look redundant; '
-              'take more or larger images: ' + ', '.join(few),
+        print('Fewer positions than channels, which makes them look '
+              'redundant; take more or larger images: ' + ', '.join(few),
               file=sys.stderr)
-
-
-@errors_in_one_line(FileNotFoundError, ValueError)
-def main():
-    run(parse_args())
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ Writes tradeoff_NAME.png and .svg.
 import argparse
 import os.path as osp
 
+from mmdet_scconv.cli import errors_in_one_line
 from mmdet_scconv.paper.rows import COCO_STYLE, TABLES
 from mmdet_scconv.paper.tradeoff import (
     own_points,
@@ -46,7 +47,9 @@ def parse_args():
     return args
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     table = TABLES.get(args.table)
     metrics = table.metrics if table else COCO_STYLE
     metric = args.metric or [*metrics][min(len(metrics), 3) - 1]
@@ -68,13 +71,6 @@ def run(args):
         own, costs)
     name = f'tradeoff_{args.table or "own"}'
     print(*save_figure(figure, osp.join(args.out_dir, name)))
-
-
-def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'tradeoff: {error}') from None
 
 
 if __name__ == '__main__':

@@ -48,7 +48,8 @@ def parse_args():
         choices=METHODS,
         default='fit',
         help='what to do about the swapped convolutions: leave them randomly '
-        'initialised, or fit them (default: fit)')
+        'initialised, fit them, fit them and train them towards the outputs '
+        'of the dense network (default: fit)')
     parser.add_argument(
         '--whole-detector',
         '--whole-classifier',
@@ -72,6 +73,16 @@ def parse_args():
         default=224,
         help='side of the crops that are taken of the images, in pixels '
         '(default: 224)')
+    parser.add_argument(
+        '--steps',
+        type=int,
+        default=200,
+        help='distillation: steps, 32 crops each (default: 200)')
+    parser.add_argument(
+        '--lr',
+        type=float,
+        default=1e-3,
+        help="distillation: Adam's learning rate (default: 0.001)")
     parser.add_argument('--seed', type=int, default=0, help='default: 0')
     parser.add_argument(
         '--device',
@@ -97,8 +108,8 @@ def main():
         backbone['conv2_cfg'] = args.conv2_cfg
     options = Conversion(
         args.method, args.whole, backbone, args.config, args.images,
-        args.generated_images, args.num_images, args.size, args.seed,
-        args.device)
+        args.generated_images, args.num_images, args.size, args.steps,
+        args.lr, args.seed, args.device)
     try:
         reports = resnet_to_scconv(args.source, args.out, options)
     except (ValueError, FileNotFoundError, ImportError) as error:
