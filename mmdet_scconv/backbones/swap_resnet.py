@@ -109,6 +109,9 @@ class SwapResNet(SwappedModule, ResNet):
             built from ``norm_cfg``.
         stages_with_swap (Sequence[bool]): Stages whose blocks are swapped, at
             least ``num_stages`` values. Defaults to all.
+        swapped_init (str): How the swapped convolutions start where a
+            checkpoint has only the dense ones: 'fit' (to them, when a
+            training starts) or 'random'. Defaults to 'fit'.
         freeze_without_weights (bool): Whether a training may freeze stages,
             or keep BatchNorms at statistics (``norm_eval``), that no
             checkpoint has filled. Defaults to False: it is an error, see
@@ -132,6 +135,7 @@ class SwapResNet(SwappedModule, ResNet):
                  depth: int,
                  conv2_cfg: dict | None = None,
                  stages_with_swap: Sequence[bool] = (True, True, True, True),
+                 swapped_init: str = 'fit',
                  freeze_without_weights: bool = False,
                  **kwargs) -> None:
         check_arguments(type(self), kwargs)
@@ -158,8 +162,14 @@ class SwapResNet(SwappedModule, ResNet):
                 for name, options in self.convs_to_swap(block).items():
                     swap_in_block(block, name, {**self.conv2_cfg, **options},
                                   self.norm_cfg)
+                    if name == 'downsample':  # (pooling,) convolution, norm
+                        name = f'downsample.{len(block.downsample) - 2}'
                     swapped_convs.append(f'{stage}.{j}.{name}')
-        self.note_swap(swapped_convs, dense_shapes, freeze_without_weights)
+        dense_cfg = dict(
+            kwargs, type=type(self), depth=depth, conv2_cfg=conv2_cfg,
+            stages_with_swap=(False, ) * self.num_stages)
+        self.note_swap(swapped_convs, dense_cfg, dense_shapes, swapped_init,
+                       freeze_without_weights)
         # ResNet froze its stages before the new convolutions were there
         self._freeze_stages()
 

@@ -250,6 +250,7 @@ def empty(cls: type) -> nn.Module:
 def build_swapped(module: Mapping,
                   conv: Mapping | None = None,
                   select: Mapping | None = None,
+                  swapped_init: str = 'fit',
                   freeze_without_weights: bool = False,
                   **options) -> nn.Module:
     """Build a module of MMDetection and replace convolutions of it.
@@ -272,7 +273,7 @@ def build_swapped(module: Mapping,
     Args:
         module (dict): Config of a backbone, neck or head.
         conv, select: See :func:`swap_convs`.
-        freeze_without_weights (bool): See :class:`SwappedModule`.
+        swapped_init, freeze_without_weights: See :class:`SwappedModule`.
         **options: More of the module's arguments: those of a base config,
             and what a detector gives to its heads (``train_cfg`` ...).
 
@@ -282,7 +283,9 @@ def build_swapped(module: Mapping,
     Raises:
         ValueError: See :func:`swap_convs`.
     """
-    built = MODELS.build({**options, **module})
+    dense_cfg = {**options, **module}
+    built = MODELS.build(dense_cfg)
+    dense_cfg['type'] = type(built)  # found from any scope
     check(
         isinstance(built, BaseModule), 'module', module,
         f'{type(built).__name__} is no mmengine.model.BaseModule, which loads '
@@ -293,7 +296,7 @@ def build_swapped(module: Mapping,
     built.__class__ = swapped_class(type(built))
     built.note_swap(
         [name for first in report.swapped
-         for name in (first, *report.shared.get(first, ()))], dense_shapes,
-        freeze_without_weights)
+         for name in (first, *report.shared.get(first, ()))], dense_cfg,
+        dense_shapes, swapped_init, freeze_without_weights)
     built.swap_report = report
     return built

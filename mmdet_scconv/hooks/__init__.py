@@ -9,10 +9,11 @@ from .epoch_length_hook import EpochLengthHook
 from .epoch_seed_hook import EpochSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .scconv_runtime_hook import SCConvRuntimeHook
+from .warm_start_hook import WarmStartHook
 
 __all__ = [
     'ChannelsLastHook', 'CheckClassesHook', 'CheckLossHook',
     'CheckPretrainedHook', 'CheckStartHook', 'CompileHook', 'DeployHook',
     'EpochLengthHook', 'EpochSeedHook', 'SCConvRuntimeHook',
-    'SafeCheckpointHook'
+    'SafeCheckpointHook', 'WarmStartHook'
 ]

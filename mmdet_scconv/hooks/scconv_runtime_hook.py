@@ -8,9 +8,10 @@ from .check_start_hook import CheckStartHook
 from .epoch_length_hook import EpochLengthHook
 from .epoch_seed_hook import EpochSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .warm_start_hook import WarmStartHook
 
-HOOKS_OF_A_TRAINING = (CheckPretrainedHook, CheckStartHook, CheckLossHook,
-                       EpochLengthHook, EpochSeedHook)
+HOOKS_OF_A_TRAINING = (CheckPretrainedHook, CheckStartHook, WarmStartHook,
+                       CheckLossHook, EpochLengthHook, EpochSeedHook)
 
 
 @HOOKS.register_module()
@@ -22,6 +23,8 @@ class SCConvRuntimeHook(Hook):
 
     - CheckPretrainedHook: pretrained weights are there and hold data alone.
     - CheckStartHook: the same for ``load_from`` and the resumed checkpoint.
+    - WarmStartHook: swapped convolutions are fitted to the dense ones with
+      images of the training set.
     - CheckLossHook: stops at the first loss that is not a number.
     - EpochLengthHook: logs the number of iterations of an epoch.
     - EpochSeedHook: a resumed training equals an uninterrupted one.

@@ -46,15 +46,12 @@ Params and FLOPs are of the backbone with a 1000-class fc at {height}x{width}
 without GroupNorm: `python tools/analysis_tools/get_flops.py`.
 
 {tables}
-The rows of a table share schedule and data pipeline. They differ in the
-backbone, and in what is trained of it: dense rows start from ImageNet weights,
-with the stem and the first stage frozen and BatchNorm at its running
-statistics (`frozen_stages=1, norm_eval=True`, MMDetection's). Where a backbone
-is not dense, no ImageNet weights exist: its 1x1 convolutions start from the
-dense ResNet's, nothing is frozen, and BatchNorm is trained (SyncBN on several
-GPUs). So the difference of two rows is not the convolution's alone, and a
-training step of SCConv-R50 takes 1.47 times that of ResNet-50; with
-`frozen_stages=1, norm_eval=True` in both, 0.98 times (2 CPU cores).
+The rows of a table differ in the convolution alone. All train as MMDetection's
+dense rows do, from ImageNet weights, with the stem and the first stage frozen
+and BatchNorm at its running statistics (`frozen_stages=1, norm_eval=True`).
+ImageNet weights exist for the dense ResNet only: other convolutions are fitted
+to its 3x3 when the training starts ([how](../../docs/warm_start.md)), and all
+else is the dense ResNet's.
 
 Ablations ([configs](../ablation)), all on VOC: units of Table 1 (`s`: SRU and
 a dense 3x3; `c`: CRU alone; `c-s`: CRU first; `c-and-s`: both in parallel) and

@@ -114,11 +114,24 @@ class LoadReport:
     """Prefixes that would have fitted as well as the one taken."""
     swapped: list[str] = field(default_factory=list)
     """Swapped convolutions of the module."""
+    to_be_fitted: bool = False
+    """Whether these are fitted to the dense ones when a training starts."""
 
     def random_convs(self) -> list[str]:
         """Swapped convolutions with a tensor that was not loaded."""
         return [name for name in self.swapped
                 if any(key.startswith(name + '.') for key in self.missing)]
+
+    def start_of_swapped(self) -> str:
+        """How the swapped convolutions start, in words."""
+        random = len(self.random_convs())
+        text = f'swapped convolutions: {random} of {len(self.swapped)}'
+        if self.to_be_fitted:
+            return (f'{text} are not in the file; they are fitted to its '
+                    'dense ones when a training starts')
+        return f'{text} are randomly initialised' + (
+            f'; {len(self.dense)} tensors of dense convolutions not used'
+            if self.dense else '')
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The report in a few lines, each with its logging level."""
@@ -129,11 +142,7 @@ class LoadReport:
             f'{len(self.unexpected)} unexpected, {len(self.wrong_shape)} of '
             f'wrong shape; prefix in the file: {self.prefix!r}')
         if self.swapped:
-            dense = (f'; {len(self.dense)} tensors of dense convolutions '
-                     'not used' if self.dense else '')
-            yield logging.INFO, (
-                f'swapped convolutions: {len(self.random_convs())} of '
-                f'{len(self.swapped)} are randomly initialised{dense}')
+            yield logging.INFO, self.start_of_swapped()
         inside = tuple(name + '.' for name in self.swapped)
         besides = [key for key in self.missing if not key.startswith(inside)]
         for title, names in (
@@ -181,7 +190,8 @@ def load_pretrained(module: nn.Module,
 
     A module of which parts were replaced may say so with two attributes:
     ``swapped_convs`` (their names) and ``dense_shapes`` (shapes by name
-    before). Tensors of the file that fit what was replaced are no error.
+    before). Tensors of the file that fit what was replaced are no error; its
+    method ``keep_dense`` is given the file's tensors then.
 
     Args:
         module (nn.Module): Any.
@@ -246,6 +256,9 @@ def load_pretrained(module: nn.Module,
         raise CheckpointError(
             nothing_matched(report, list(source), list(own), found))
     module.load_state_dict(matched, strict=False)
+    if report.dense:
+        module.keep_dense(source, prefix)
+        report.to_be_fitted = module.to_be_fitted()
     return report
 
 

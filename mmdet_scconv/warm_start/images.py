@@ -19,7 +19,7 @@ from ..datasets.image_files import SUFFIXES
 BATCH_SIZE = 8
 # of the models of MMDetection, for weights from ImageNet
 PREPROCESSOR = dict(
-    type='DetDataPreprocessor',
+    type='mmdet.DetDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     bgr_to_rgb=True)

@@ -415,16 +415,21 @@ def scconv_file(tmp_path):
         tmp_path / 'scconv.pth')
 
 
+@pytest.mark.parametrize('swapped_init,text', [
+    ('random', 'are randomly initialised; 8 tensors'),
+    ('fit', 'are not in the file; they are fitted to its dense ones when'),
+])
 @pytest.mark.parametrize('cls', [SCConvResNet, TiedConvResNet])
-def test_dense_weights_leave_the_swapped_ones(cls, dense_file, log):
+def test_dense_weights_leave_the_swapped_ones(cls, swapped_init, text,
+                                              dense_file, log):
     """TiedConv's weight has the dense one's name, and another shape."""
-    report = initialised(dense_file, cls).load_report
+    report = initialised(
+        dense_file, cls, swapped_init=swapped_init).load_report
     assert len(report.random_convs()) == len(report.dense) == 8
     assert not report.unexpected and not report.wrong_shape
     assert all('.conv2.' in key for key in report.missing)
-    text = '\n'.join(text for _, text in log)
-    assert ('swapped convolutions: 8 of 8 are randomly initialised; '
-            '8 tensors') in text
+    lines = '\n'.join(line for _, line in log)
+    assert f'swapped convolutions: 8 of 8 {text}' in lines
     assert not warnings_in(log)
 
 
@@ -504,7 +509,8 @@ def test_frozen_without_any_weights(options, stages, log):
 
 def test_frozen_noise_in_swapped_convolutions(dense_file):
     with pytest.raises(ValueError, match='FROZEN WITHOUT WEIGHTS') as error:
-        initialised(dense_file, frozen_stages=2).train()
+        initialised(
+            dense_file, frozen_stages=2, swapped_init='random').train()
     said = str(error.value)
     assert 'layer1 (' in said and 'layer2 (' in said
     assert 'stem (' not in said and 'layer3 (' not in said
@@ -515,14 +521,15 @@ def test_frozen_noise_in_swapped_convolutions(dense_file):
     dict(frozen_stages=1, stages_with_swap=(False, True, True, True)),
 ])
 def test_nothing_frozen_without_weights(options, dense_file, log):
-    initialised(dense_file, **options).train()
+    initialised(dense_file, swapped_init='random', **options).train()
     assert not warnings_in(log)
 
 
 def test_norm_eval_without_statistics(dense_file):
     with pytest.raises(ValueError, match='STATISTICS: norm_eval=True of '
                        'SCConvResNet keeps 32 BatchNorms'):
-        initialised(dense_file, norm_eval=True).train()
+        initialised(
+            dense_file, norm_eval=True, swapped_init='random').train()
 
 
 def test_what_is_frozen_without_weights_may_be_allowed(log):
