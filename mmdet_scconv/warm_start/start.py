@@ -28,7 +28,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from . import images
 from .cache import cache_key, once
 from .layers import LayerReport
-from .network import fit_network, summary, swapped_names
+from .network import fit_network, swapped_names
+from .report import summary
 
 NUM_IMAGES = 64
 SIZE = 224
