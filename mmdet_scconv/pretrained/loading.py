@@ -25,7 +25,7 @@ def pretrained_cfgs(module: BaseModule) -> Iterator[dict]:
     """Those of a module's ``init_cfg`` that load a checkpoint."""
     cfgs = module.init_cfg or []
     for cfg in [cfgs] if isinstance(cfgs, dict) else cfgs:
-        if cfg['type'] in ('Pretrained', 'mmdet_scconv.Pretrained',
+        if cfg.get('type') in ('Pretrained', 'mmdet_scconv.Pretrained',
                            PretrainedInit, Pretrained):
             yield cfg
 
