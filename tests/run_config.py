@@ -19,12 +19,21 @@ def shrink(node):
     proposals, and keep all boxes: untrained, none may pass a score
     threshold."""
     if isinstance(node, ConfigDict):
-        if node.get('type') == 'Resize':
+        if node.get('type') in ('Resize', 'RandomResize'):
             node.scale = SCALE
+        for key in ('img_scale', 'crop_size'):  # of a mosaic, of what it gets
+            if key in node:
+                node[key] = SCALE
+        if node.get('type') == 'Pad' and 'size' in node:
+            node.size = SCALE
+        if node.get('type') == 'RandomAffine':
+            node.border = (-SCALE[0] // 2, -SCALE[1] // 2)
         if 'nms_pre' in node and 'score_thr' not in node:
             node.max_per_img = 100
         if 'score_thr' in node:
-            node.score_thr = 0.
+            node.score_thr = -1.  # a sigmoid may be 0 in float32
+            if 'min_bbox_size' in node:  # RTMDet's may all be negative
+                node.min_bbox_size = -1
         if 'num_workers' in node:
             node.num_workers = 0
             node.persistent_workers = False

@@ -130,7 +130,9 @@ def remove_weights(model: dict) -> None:
     if isinstance(model.get('teacher_config'), str):
         model['teacher_config'] = str(STOCK_CONFIGS.parent /
                                       model['teacher_config'])
-    if 'Pretrained' in str(model.get('init_cfg')):
+    # PVT's has no type
+    if any(word in str(model.get('init_cfg'))
+           for word in ('Pretrained', 'checkpoint')):
         model.pop('init_cfg')
     for part in model.values():
         if isinstance(part, dict):

@@ -44,7 +44,7 @@ def write_markdown(path: str, backbone: str, trials: list[Trial],
             ('mmdet-scconv', __version__), ('torch', torch.__version__),
             ('mmengine', mmengine.__version__), ('mmcv', mmcv.__version__),
             ('mmdet', mmdet.__version__)))
-    built_with = ('the 3x3 convolutions of its backbone swapped for SCConv'
+    built_with = ('the 3x3 of its backbone swapped for SCConv'
                   if backbone == ANY else 'its ResNet or ResNeXt swapped')
     text = f'''\
 # MMDetection's detectors with {backbone}
@@ -52,13 +52,14 @@ def write_markdown(path: str, backbone: str, trials: list[Trial],
 Of {len(trials)} configs {work} work, {by_swap} fail by the swap, and
 {len(trials) - work - by_swap} fail as they come, too.
 
-"Works": the detector is built with {built_with}, without
-weights, nothing frozen; a training step on {NUM_IMAGES} random images has a
-finite loss and gives every parameter of the backbone a finite gradient; a test
-step has finite results. Nothing is said about accuracy. Stages with deformable
-convolutions keep those. Where a config fails, the stock one was tried in the
-same way; where that fails, too, both on larger images. Params: of the backbone
-(a semi-supervised model has two); size: height and width of the images.
+"Works": the detector is built with {built_with},
+without weights, nothing frozen; a training step on {NUM_IMAGES} random images
+has a finite loss and gives every parameter of the backbone a finite gradient;
+a test step has finite results. Nothing is said about accuracy. Stages with
+deformable convolutions keep those. Where a config fails, the stock
+one was tried in the same way; where that fails, too, both on larger images.
+Params: of the backbone (a semi-supervised model has two); size:
+height and width of the images.
 
 Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
 
@@ -69,10 +70,8 @@ Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
     ])
     if backbone == ANY:
         text += (
-            "\nOf MMDetection's configs the one with the shortest name for "
-            'each class of backbone that is no ResNet or ResNeXt; others as '
-            'named. "none": the backbone has no dense 3x3 but the first '
-            'convolution, which stays. "dense": parameters of the stock '
+            '\n"none": the backbone has no dense nn.Conv2d of 3x3 but the '
+            'first convolution, which stays. "dense": parameters of the stock '
             'backbone.\n')
     if without:
         text += (

@@ -22,7 +22,7 @@ COUNTER = 'num_batches_tracked'
 
 
 def is_pretrained(cfg: dict) -> bool:
-    return cfg['type'] in (
+    return cfg.get('type') in (
         'Pretrained', PretrainedInit, 'CheckedPretrained',
         'mmdet.CheckedPretrained', CheckedPretrained)
 
