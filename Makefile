@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/ready
+READY_FOR_TESTS := $(VENV)/ready_for_tests
 RUN := $(VENV)/bin/python
 
 .PHONY: demo test test-slow lint env
@@ -13,19 +14,25 @@ demo: $(READY)
 	$(RUN) tools/demo.py
 
 # two processes of one thread each; the GPU's kernels in Triton's interpreter
-test: $(READY) lint
+test: $(READY_FOR_TESTS) lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --timeout 300
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(RUN) -m pytest -m "not slow" \
 		-n 2 --timeout 300 tests/test_layers/test_triton.py
 
-test-slow: $(READY)
+test-slow: $(READY_FOR_TESTS)
 	$(RUN) -m pytest -m slow
 
-lint: $(READY)
+lint: $(READY_FOR_TESTS)
 	$(RUN) -m ruff check .
 
-env: $(READY)
+env: $(READY_FOR_TESTS)
 
 $(READY): tools/misc/make_env.py mmdet_scconv/stack.py setup.py
 	$(PYTHON) tools/misc/make_env.py $(VENV)
+	@touch $@
+
+$(READY_FOR_TESTS): $(READY)
+	@echo; echo "== the tests' packages"
+	$(RUN) -m pip --disable-pip-version-check install -q --no-compile \
+		--no-build-isolation -e '.[demo,test]'
 	@touch $@

@@ -51,7 +51,7 @@ setup(
     # The MM stack is not a hard requirement: its packages have two sets of
     # names (OpenMMLab's and onedl's), and pip must not replace a working one.
     # `import mmdet_scconv` checks what is there.
-    install_requires=[],
+    install_requires=['pooch'],
     extras_require=dict(
         # with --no-build-isolation: mmcv is compiled against torch
         mm=[stack['TORCH'], *stack['MM_STACK'].values()],

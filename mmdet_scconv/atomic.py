@@ -1,7 +1,9 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either complete or not there."""
 import os
 import os.path as osp
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -37,6 +39,27 @@ def write_atomically(path: str, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """A folder to fill, which becomes ``path`` at the end of the block.
+
+    So a folder of that name is always complete. What an interrupted process
+    left beside it is deleted by the next one.
+
+    Raises:
+        FileExistsError: If ``path`` exists.
+    """
+    path = osp.abspath(path)
+    if osp.exists(path):
+        raise FileExistsError(f'{path} exists: delete it, or name another '
+                              'folder')
+    unfinished = f'{path}.unfinished'
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.makedirs(unfinished)
+    yield unfinished
+    os.rename(unfinished, path)
 
 
 @register_backend('atomic')

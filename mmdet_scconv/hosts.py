@@ -17,7 +17,7 @@ from datetime import timedelta
 from torch.distributed import PrefixStore, TCPStore
 
 PR_SET_PDEATHSIG = 1
-FINISHED = 1 << 40  # a count that no heart reaches
+FINISHED = 1 << 40  # no host counts so far
 EXIT_CODE = 75  # EX_TEMPFAIL
 # what gloo, NCCL and the store say when the other side is gone
 LOST = re.compile(
@@ -104,7 +104,7 @@ class HostWatch:
         while self.silent:
             try:
                 self.exchange()
-            except (RuntimeError, OSError):  # no contact: silence goes on
+            except (RuntimeError, OSError):  # no contact: still silent
                 self.store = None
             time.sleep(self.interval)
 
@@ -131,7 +131,7 @@ class HostWatch:
             print(
                 f'\nLOST HOST: {names}. The run ends on this host, '
                 f'{own_name()} (NODE_RANK={self.own}). When all hosts are '
-                'back, the same commands with --resume go on from the last '
+                'back, the same commands with --resume continue from the last '
                 'checkpoint.', flush=True)
 
     def finish(self) -> None:

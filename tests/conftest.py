@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -19,11 +19,11 @@ import pytest
 import torch
 from hypothesis import settings
 from mmdet.datasets import CocoDataset, VOCDataset
-from mmdet.models.backbones import ResNet
+from mmdet.models.backbones import CSPNeXt, ResNet
 from mmengine.registry import DefaultScope
 
-# Before the package is imported, which looks for its kernel there: the tests
-# neither use the user's cache nor write to it. xdist's workers inherit it.
+# Before the package looks for its kernel there: the tests neither use the
+# user's cache nor write to it. xdist's workers inherit it.
 if 'PYTEST_XDIST_WORKER' not in os.environ:
     CACHE = tempfile.mkdtemp(prefix='mmdet_scconv_tests_')
     os.environ['XDG_CACHE_HOME'] = CACHE
@@ -60,18 +60,14 @@ def call_tool(path, *args):
         tuple: Exit code, and what was written to both streams.
     """
     output = io.StringIO()  # loggers keep it beyond this call
-    environment = dict(os.environ)
     code = None
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(
-            output), redirect_stderr(output):
+    with same_environment(), pytest.MonkeyPatch.context() as patch, \
+            redirect_stdout(output), redirect_stderr(output):
         patch.setattr(sys, 'argv', [str(path), *map(str, args)])
         try:
             runpy.run_path(str(path), run_name='__main__')
         except SystemExit as error:
             code = error.code
-        finally:
-            os.environ.clear()
-            os.environ.update(environment)
     if isinstance(code, str):  # Python prints a message, and ends with 1
         return 1, f'{output.getvalue()}{code}\n'
     return code or 0, output.getvalue()
@@ -148,14 +144,31 @@ def write_coco(root, classes, splits):
                     ])))
 
 
-@pytest.fixture(autouse=True)
+# what a command line sets in its own process, as MMDetection's does, and
+# MMEngine for the workers of loaders; the process is that of all tests here
+SET_BY_TOOLS = {'LOCAL_RANK', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS'}
+
+
+@contextmanager
 def same_environment():
-    """Tools set variables of their process, which is that of all tests."""
+    """Nothing else is set by what the block runs; these go again."""
     before = dict(os.environ)
     yield
-    before['PYTEST_CURRENT_TEST'] = os.environ['PYTEST_CURRENT_TEST']
+    after = dict(os.environ)
     os.environ.clear()
     os.environ.update(before)
+    changed = {name for name in {*before, *after}
+               if before.get(name) != after.get(name)
+               and not name.startswith('PYTEST_')}
+    assert changed <= SET_BY_TOOLS
+
+
+@pytest.fixture(autouse=True)
+def environment_is_kept():
+    with same_environment():
+        yield
+    # pytest removes it
+    os.environ.setdefault('PYTEST_CURRENT_TEST', '')
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +209,7 @@ def data_home(tmp_path_factory):
 def torch_home(tmp_path_factory):
     """A torch cache that holds the ImageNet checkpoints by name (random
     weights), as on a machine without network."""
-    from mmdet_scconv.pretrained.checkpoint import cached_file
+    from mmdet_scconv.pretrained.download import cached_file
     home = tmp_path_factory.mktemp('torch_home')
     checkpoints = home / 'hub' / 'checkpoints'
     checkpoints.mkdir(parents=True)
@@ -205,6 +218,13 @@ def torch_home(tmp_path_factory):
         torch.save(ResNet(depth).state_dict(), checkpoints / name)
         downloaded = cached_file(f'https://download.pytorch.org/models/{name}')
         (checkpoints / Path(downloaded).name).hardlink_to(checkpoints / name)
+    # RTMDet-tiny's, as MMDetection's config names it
+    cspnext = CSPNeXt(deepen_factor=0.167, widen_factor=0.375).state_dict()
+    downloaded = cached_file(
+        'https://mmassets.onedl.ai/mmdetection/v3.0/rtmdet/'
+        'cspnext_rsb_pretrain/cspnext-tiny_imagenet_600e.pth')
+    torch.save({f'backbone.{key}': value for key, value in cspnext.items()},
+               checkpoints / Path(downloaded).name)
     return home
 
 

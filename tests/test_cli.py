@@ -8,21 +8,23 @@ import torch.distributed as dist
 from conftest import REPO, load_script
 from mmengine.config import Config
 
-from mmdet_scconv import cli
 from mmdet_scconv.cli import (
     build_runner,
     check_checkpoint,
     check_data,
+    errors_in_one_line,
+    hint_at_hooks,
     leaving_process_group,
     load_config,
     picture_names,
-    protect_training,
     read_config_file,
     set_resume,
+    start,
     tta_settings,
     use_amp,
-    without_sync_bn,
 )
+from mmdet_scconv.cli.processes import without_sync_bn
+from mmdet_scconv.errors import CheckpointError, UserError
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -42,53 +44,8 @@ def test_tta_shows_the_unflipped_view_first():
 
 
 def test_tta_needs_a_pipeline_that_packs():
-    with pytest.raises(ValueError, match="ends in 'LoadImageFromFile'"):
+    with pytest.raises(UserError, match="ends in 'LoadImageFromFile'"):
         tta_settings(PIPELINE[:1])
-
-
-def types(cfg):
-    return {name: hook.type for name, hook in cfg.default_hooks.items()}
-
-
-def test_any_config_is_protected():
-    cfg = Config(dict(default_hooks=dict(
-        checkpoint=dict(type='CheckpointHook', max_keep_ckpts=2))))
-    protect_training(cfg)
-    assert types(cfg) == dict(
-        checkpoint='mmdet.SafeCheckpointHook',
-        check_loss='mmdet.CheckLossHook',
-        epoch_length='mmdet.EpochLengthHook',
-        epoch_seed='mmdet.EpochSeedHook')
-    assert cfg.default_hooks.checkpoint.max_keep_ckpts == 2
-    assert cfg.custom_imports.imports == ['mmdet_scconv']
-    empty = Config()
-    protect_training(empty)
-    assert types(empty) == types(cfg)
-
-
-@pytest.mark.parametrize('deterministic', [True, False])
-def test_workers_of_a_deterministic_run_do_not_persist(deterministic):
-    cfg = Config(
-        dict(
-            randomness=dict(deterministic=deterministic),
-            train_dataloader=dict(persistent_workers=True)))
-    protect_training(cfg)
-    assert cfg.train_dataloader.persistent_workers is not deterministic
-
-
-def test_own_hooks_stay():
-    cfg = Config(
-        dict(
-            default_hooks=dict(
-                checkpoint=dict(type='Mine'), check_loss=dict(type='Mine')),
-            custom_imports=dict(imports=['mine', 'mmdet_scconv'])))
-    protect_training(cfg)
-    assert types(cfg) == dict(
-        checkpoint='Mine',
-        check_loss='Mine',
-        epoch_length='mmdet.EpochLengthHook',
-        epoch_seed='mmdet.EpochSeedHook')
-    assert cfg.custom_imports.imports == ['mine', 'mmdet_scconv']
 
 
 def test_resume_without_a_checkpoint_starts_as_the_config_says(tmp_path):
@@ -97,10 +54,28 @@ def test_resume_without_a_checkpoint_starts_as_the_config_says(tmp_path):
     assert not cfg.resume and cfg.load_from == 'pretrained.pth'
 
 
-def test_resume_from_a_file_that_is_none(tmp_path):
-    torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
-    with pytest.raises(SystemExit, match='weights.pth cannot be resumed'):
-        set_resume(Config(), str(tmp_path / 'weights.pth'))
+def test_resume_from_the_work_dir(tmp_path):
+    """CheckStartHook finds the last good one."""
+    (tmp_path / 'epoch_1.pth').touch()
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='pretrained.pth'))
+    set_resume(cfg, 'auto')
+    assert cfg.resume and cfg.load_from is None
+
+
+def test_resume_from_a_file():
+    cfg = Config(dict(load_from='pretrained.pth'))
+    set_resume(cfg, 'epoch_1.pth')
+    assert cfg.resume and cfg.load_from == 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('hooks,told', [
+    (None, True),
+    ([dict(type='EMAHook')], True),
+    ([dict(type='EMAHook'), dict(type='mmdet.SCConvRuntimeHook')], False),
+])
+def test_missing_hooks_are_named(hooks, told, capsys):
+    hint_at_hooks(Config(dict(custom_hooks=hooks) if hooks else {}))
+    assert ('SCConvRuntimeHook' in capsys.readouterr().out) is told
 
 
 def test_each_image_has_a_picture():
@@ -114,7 +89,7 @@ def test_each_image_has_a_picture():
 
 def test_a_damaged_checkpoint_ends_a_tool(tmp_path):
     (tmp_path / 'a.pth').write_bytes(b'half')
-    with pytest.raises(SystemExit, match='a.pth is damaged'):
+    with pytest.raises(CheckpointError, match='a.pth is damaged'):
         check_checkpoint(str(tmp_path / 'a.pth'))
 
 
@@ -178,7 +153,7 @@ def arguments(config, **options):
 
 
 def test_a_config_that_is_not_there():
-    with pytest.raises(SystemExit, match='no such config: nothing.py'):
+    with pytest.raises(UserError, match='no such config: nothing.py'):
         load_config(arguments('nothing.py'))
 
 
@@ -189,30 +164,30 @@ def test_a_config_that_is_not_there():
 ])
 def test_a_config_that_cannot_be_read(tmp_path, text, message):
     (tmp_path / 'a.py').write_text(text)
-    with pytest.raises(SystemExit, match=f'a.py cannot be read: {message}'):
+    with pytest.raises(UserError, match=f'a.py cannot be read: {message}'):
         read_config_file(str(tmp_path / 'a.py'))
 
 
 def test_torchrun_is_needed_for_its_launcher(tmp_path, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     (tmp_path / 'a.py').write_text('')
-    with pytest.raises(SystemExit, match='use tools/dist_train.sh'):
+    with pytest.raises(UserError, match='use tools/dist_train.sh'):
         load_config(arguments(tmp_path / 'a.py', launcher='pytorch'))
 
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
 def test_launchers_that_need_gpus(monkeypatch, launcher):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(SystemExit, match=f'--launcher {launcher} needs a GPU'):
+    with pytest.raises(UserError, match=f'--launcher {launcher} needs a GPU'):
         build_runner(Config(dict(launcher=launcher)))
 
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
 def test_amp(monkeypatch, device):
-    monkeypatch.setattr(cli, 'get_device', lambda: device)
+    monkeypatch.setattr(start, 'get_device', lambda: device)
     cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
     if device == 'cpu':
-        with pytest.raises(SystemExit, match='--amp.* needs a GPU'):
+        with pytest.raises(UserError, match='--amp.* needs a GPU'):
             use_amp(cfg)
     else:
         use_amp(cfg)
@@ -234,7 +209,7 @@ def test_missing_data_is_named_with_what_brings_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = Config(dict(val_dataloader=dict(dataset=dict(
         type='CocoDataset', data_root='data/coco/', ann_file='val.json'))))
-    with pytest.raises(SystemExit, match=(
+    with pytest.raises(UserError, match=(
             r'the data is not here: data/coco \(looked for in .*\)\. Get it '
             'with: python tools/misc/prepare_data.py coco')):
         check_data(cfg, 'train', 'val')
@@ -250,54 +225,17 @@ def test_sync_bn_becomes_bn():
     assert not without_sync_bn(model)
 
 
-def save_checkpoint(folder, name='epoch_4.pth', **known):
-    torch.save(
-        dict(meta=dict(seed=5, epoch=4, iter=40), state_dict={}, optimizer={},
-             message_hub=dict(runtime_info=known)), folder / name)
+@pytest.mark.parametrize('error', [
+    UserError('what is wrong'), CheckpointError('what is wrong'),
+    KeyError('what is wrong')])
+def test_errors_in_one_line(error, monkeypatch):
+    """Those that a user can mend, and those that the tool names."""
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
+    with pytest.raises(SystemExit, match='^train: .?what is wrong'), \
+            errors_in_one_line(KeyError):
+        raise error
 
 
-def resumed(folder, seed=None, **train_cfg):
-    cfg = Config(dict(
-        work_dir=str(folder), randomness=dict(seed=seed), train_cfg=train_cfg,
-        param_scheduler=[dict(type='CosineAnnealingLR')]))
-    set_resume(cfg, 'auto')
-    return cfg
-
-
-@pytest.mark.parametrize('own,expected', [(None, 5), (7, 7)])
-def test_resumed_with_the_seed_it_began_with(tmp_path, own, expected):
-    save_checkpoint(tmp_path)
-    assert resumed(tmp_path, own).randomness.seed == expected
-
-
-@pytest.mark.parametrize('known,train_cfg,message', [
-    (dict(max_epochs=4), dict(max_epochs=4),
-     'epoch_4.pth is of epoch 4 of 4: nothing is left to train'),
-    (dict(max_epochs=4), dict(max_epochs=6),
-     'training with max_epochs=4, this one has 6: the learning rate'),
-    (dict(max_iters=40), dict(max_iters=40), 'is of iter 40 of 40'),
-    (dict(max_epochs=6, max_iters=60), dict(max_epochs=6), None),
-    (dict(), dict(max_epochs=6), None),
-])
-def test_resumed_after_the_end(tmp_path, capsys, known, train_cfg, message):
-    save_checkpoint(tmp_path, **known)
-    resumed(tmp_path, **train_cfg)
-    said = capsys.readouterr().out
-    assert message in said if message else said == ''
-
-
-@pytest.mark.parametrize('found,message', [
-    (['epoch_1.pth', 'epoch_1.pth'], None),
-    ([None, None], None),
-    (['epoch_1.pth', None],
-     'finds epoch_1.pth on the first host and none on another'),
-    ([None, 'epoch_1.pth'],
-     'finds no checkpoint on the first host and epoch_1.pth on another'),
-])
-def test_all_hosts_start_from_the_same(monkeypatch, found, message):
-    monkeypatch.setattr(cli, 'all_gather_object', lambda name: found)
-    cfg = Config(dict(work_dir='run'))
-    if message is None:
-        return cli.check_same_start(cfg)
-    with pytest.raises(SystemExit, match=message):
-        cli.check_same_start(cfg)
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ValueError), errors_in_one_line():
+        raise ValueError

@@ -2,6 +2,7 @@
 others in this one, where what a fresh one would import is checked."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-',
 FRESH = ('configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py',
          'configs/scconv/faster-rcnn_scconv-r50_fpn_1x_coco.py')
 CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',
-               '_cifar100.py')
+               '_cifar100.py', '_cifar10-folders.py')
 CONFIGS = [
     pytest.param(path, marks=pytest.mark.slow if path.startswith(SLOW) else ())
     for path in sorted(
@@ -70,11 +71,12 @@ def test_config_runs(config, folder):
 
 
 @pytest.mark.parametrize('config', CONFIGS)
-def test_config_imports_the_package(config):
-    """As a fresh process needs it."""
+def test_config_imports_the_package_and_names_its_hook(config):
+    """As a fresh process needs it, with any train.py."""
     cfg = Config.fromfile(REPO / config, import_custom_modules=False)
     assert cfg.custom_imports == dict(
         imports=['mmdet_scconv'], allow_failed_imports=False)
+    assert 'SCConvRuntimeHook' in [hook.type for hook in cfg.custom_hooks]
 
 
 def snippet_of_readme():
@@ -116,11 +118,12 @@ train_dataloader.update(dataset=dict(pipeline=train_pipeline))
     'loaded', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_freezing_without_weights_in_mmdetections_train(
         loaded, data_home, torch_home, tmp_path):
-    """The stock base freezes stage 1 and all BatchNorms: an error, unless a
-    checkpoint with SCConv weights is loaded."""
+    """The stock base freezes stage 1 and all BatchNorms: an error without a
+    fit, unless a checkpoint with SCConv weights is loaded."""
     (tmp_path / 'data').symlink_to(data_home / 'data')
     text = snippet_of_readme().replace(
-        ', frozen_stages=-1, norm_eval=False', '') + QUICK
+        "type='SCConvResNet'", "type='SCConvResNet', swapped_init='random'")
+    text += QUICK
     if loaded:
         backbone = MODELS.build(dict(type='SCConvResNet', depth=50))
         torch.save({f'backbone.{key}': value
@@ -155,17 +158,28 @@ def test_conv_module_in_a_fresh_process(tmp_path):
 
 
 @pytest.mark.parametrize('table', ['voc', 'coco'])
-def test_rows_of_a_table_share_all_but_the_backbone(table):
+def test_rows_of_a_table_share_all_but_the_convolution(table):
+    """Key by key: what is frozen, the mode of BatchNorm and the pretrained
+    file of the depth are the dense row's."""
     rows = TABLES[table].rows
     configs = [load(TABLES[table].config.format(slug=r.slug)) for r in rows]
+    dense = {cfg['model']['backbone']['depth']: cfg for cfg in configs
+             if cfg['model']['backbone']['type'] == 'ResNet'}
     for row, cfg in zip(rows, configs):
-        backbone = cfg['model'].pop('backbone')
+        backbone = cfg['model']['backbone']
         assert {key: backbone.get(key)
                 for key in ('type', 'depth', 'conv2_cfg')
                 } == {'conv2_cfg': None, **row.backbone}
-        # how BN is trained on several GPUs belongs to the backbone
-        cfg.pop('sync_bn', None)
-        assert cfg == configs[0]
+        backbone.pop('conv2_cfg', None)
+        backbone['type'] = 'ResNet'
+        assert cfg == dense[row.backbone['depth']]
+        assert (backbone['frozen_stages'], backbone['norm_eval']) == (1, True)
+    first, *others = dense.values()
+    for other in others:  # depth and the file for it
+        assert set(other['model']['backbone']) == set(
+            first['model']['backbone'])
+        other['model']['backbone'] = first['model']['backbone']
+        assert other == first
 
 
 @pytest.mark.parametrize('path', sorted((REPO / 'configs/ablation').glob('*')))
@@ -197,3 +211,10 @@ def test_from_scratch_nothing_is_frozen_or_loaded():
     cfg['model']['backbone']['type'] = 'ResNet'
     assert cfg == load('configs/scratch/faster-rcnn_r50-scratch_fpn_6x_coco.py'
                        )
+
+
+def test_swapped_rows_do_not_inherit_from_each_other():
+    """SPConv's and SlimConv's from SCConv's, whose options they would get."""
+    for path in (REPO / 'configs/scconv').glob('*conv*-r50_*.py'):
+        base, = re.findall(r"^_base_ = '(.*)'$", path.read_text(), re.M)
+        assert 'conv' not in Path(base).name

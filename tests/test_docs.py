@@ -214,6 +214,8 @@ def check_python(words, environment, monkeypatch):
 def check_pytest(words, environment, monkeypatch):
     """It finds tests."""
     monkeypatch.chdir(REPO)
+    # its conftest makes no cache of its own
+    monkeypatch.setenv('PYTEST_XDIST_WORKER', 'nested')
     code = pytest.main([*words, '--collect-only', '-q', '-p',
                         'no:cacheprovider', '-p', 'no:xdist'])
     assert code == pytest.ExitCode.OK

@@ -15,7 +15,7 @@ PACKAGE = 'mmdet_scconv'
 # registers something, is imported by no room.
 LEVELS = (
     ('layers', ),
-    ('version', 'stack', 'atomic', 'hosts', 'tables'),
+    ('version', 'errors', 'stack', 'atomic', 'hosts', 'tables'),
     ('registry', ),
     ('pretrained', ),
     ('backbones', ),

@@ -197,14 +197,55 @@ def test_a_failed_build_shows_its_end(make_env, environment, compiler,
     assert 'error: no room' in log.read_text()
 
 
+@pytest.mark.parametrize('code', [0, 1])
+def test_pip_is_not_run_beside_another_pip(code, make_env, environment,
+                                           compiler, tmp_path):
+    """The header is compiled meanwhile, the wheel is not."""
+    compiler(code=code)
+
+    def wait():
+        assert (tmp_path / 'compiled').exists()
+        assert calls(tmp_path) == []
+
+    env = environment('true')
+    make_env.install_mmcv(
+        env, 'onedl-mmcv==2.3.6', [], wait_for_pip=Once(wait))
+    assert len(calls(tmp_path)) == 1
+
+
+class Once:
+    """Calls a function the first time."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self):
+        self.function()
+        self.function = lambda: None
+
+
 def test_a_kernel_that_cannot_be_built_is_no_failure(make_env, environment,
                                                      tmp_path, capfd):
     python = environment('true')
-    make_env.build_kernel(python)
-    assert 'Not built' not in capfd.readouterr().out
+    assert make_env.build_kernel(python)
+    make_env.say_kernel(python, True)
+    assert 'compiled' in capfd.readouterr().out
     (tmp_path / 'env/bin/python').write_text(
         '#!/bin/sh\necho No C++ compiler >&2\nexit 1\n')
-    make_env.build_kernel(python)
+    assert not make_env.build_kernel(python)
+    make_env.say_kernel(python, False)
     out, err = capfd.readouterr()
     assert 'No C++ compiler' in err
     assert 'Later: python tools/misc/build_kernels.py' in out
+
+
+def test_the_kernel_is_built_from_its_file_alone(make_env, kernel_cache,
+                                                 tmp_path, monkeypatch):
+    """As there is torch, but no package yet that could be imported."""
+    monkeypatch.setenv('XDG_CACHE_HOME', kernel_cache)
+    env = make_env.Environment(tmp_path)
+    env.python = sys.executable
+    assert make_env.build_kernel(env)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setenv('CXX', 'false')
+    assert not make_env.build_kernel(env)

@@ -45,28 +45,30 @@ class Noise(torch.utils.data.Dataset):
 
 
 def toy_runner(work_dir, max_epochs=3, hooks=(), workers=0, max_iters=None,
-               **default_hooks):
-    """``max_iters``: iterations count, and each other one is validated."""
+               randomness=None, loader=None, **default_hooks):
+    """``max_iters``: iterations count, and each other one is validated.
+    ``loader``: settings of the training's."""
     by_epoch = dict(by_epoch=True, max_epochs=max_epochs)
     by_iteration = dict(by_epoch=False, max_iters=max_iters, val_interval=2)
-    loader = dict(
+    plain = dict(
         batch_size=2,
         num_workers=workers,
         sampler=dict(type='DefaultSampler', shuffle=True),
         dataset=Noise(),
         collate_fn=dict(type='pseudo_collate'))
-    endless = dict(loader, sampler=dict(type='InfiniteSampler'))
+    endless = dict(plain, sampler=dict(type='InfiniteSampler'))
     return Runner(
         Toy(),
         str(work_dir),
-        train_dataloader=loader if max_iters is None else endless,
-        val_dataloader=loader,
+        train_dataloader=dict(
+            plain if max_iters is None else endless, **(loader or {})),
+        val_dataloader=plain,
         train_cfg=by_epoch if max_iters is None else by_iteration,
         val_cfg=dict(),
         val_evaluator=[Rising()],
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         default_hooks=default_hooks,
         custom_hooks=list(hooks),
-        randomness=dict(seed=0),
+        randomness=randomness or dict(seed=0),
         log_level='ERROR',
         experiment_name=f'toy_{next(RUNS)}')

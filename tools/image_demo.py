@@ -11,14 +11,16 @@ import cv2
 from mmdet.apis import DetInferencer
 from rich.progress import track
 
+from mmdet_scconv.atomic import write_atomically
 from mmdet_scconv.backbones.deploy import deploy_backbone
 from mmdet_scconv.cli import (
     check_checkpoint,
+    errors_in_one_line,
     find_images,
     load_weights,
     picture_names,
 )
-from mmdet_scconv.pretrained.safe_load import refuse_code
+from mmdet_scconv.errors import UserError
 from mmdet_scconv.visualization.fonts import use_font_for
 
 
@@ -50,16 +52,13 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_one_line()
 def main():
     args = parse_args()
-    try:
-        images = find_images(args.inputs)
-    except FileNotFoundError as error:
-        raise SystemExit(f'image_demo: {error}') from None
+    images = find_images(args.inputs)
     for path in (args.config, args.checkpoint):
         if not osp.isfile(path):
-            raise SystemExit(f'image_demo: no such file: {path}')
-    refuse_code()
+            raise UserError(f'no such file: {path}')
     checkpoint = check_checkpoint(args.checkpoint)
     inferencer = DetInferencer(
         args.config, args.checkpoint, args.device, show_progress=False)
@@ -99,8 +98,7 @@ def main():
                     if score >= args.score_thr
                 ]))
     predictions = osp.join(args.out_dir, 'predictions.json')
-    with open(predictions, 'w') as f:
-        json.dump(results, f, indent=1)
+    write_atomically(predictions, json.dumps(results, indent=1).encode())
     boxes = sum(len(r['predictions']) for r in results)
     print(f'{boxes} boxes in {len(results)} images: {predictions} '
           f'(bbox: x1, y1, x2, y2 in pixels), pictures in '

@@ -18,6 +18,8 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.errors import UserError
 from mmdet_scconv.paper.results import TableResults
 from mmdet_scconv.paper.rows import (
     COCO_STYLE,
@@ -26,10 +28,9 @@ from mmdet_scconv.paper.rows import (
     Row,
     Table,
 )
-from mmdet_scconv.paper.runs import (
-    Run,
+from mmdet_scconv.paper.runs import Run, execute
+from mmdet_scconv.paper.work_dirs import (
     RunError,
-    execute,
     find_results,
     read_result,
     trained,
@@ -97,20 +98,20 @@ def table_of(what: list[str], slugs: list[str] | None) -> tuple[str, Table]:
         name, rows = 'configs', []
         for path in what:
             if not osp.isfile(path):
-                raise SystemExit(f'reproduce: {path!r} is neither a table '
-                                 f'({", ".join(NAMES)}) nor a config file')
+                raise UserError(f'{path!r} is neither a table '
+                                f'({", ".join(NAMES)}) nor a config file')
             rows.append(
                 Row(Path(path).stem, Config.fromfile(path).model.backbone,
                     slug=Path(path).stem))
         if len({row.name for row in rows}) < len(rows):
-            raise SystemExit('reproduce: two configs have the same name, '
-                             'their results could not be told apart')
+            raise UserError('two configs have the same name, their results '
+                            'could not be told apart')
         table = Table('Configs', DETECTION_SHAPE, COCO_STYLE, tuple(rows))
     known = [row.slug for row in table.rows]
     for slug in slugs or ():
         if slug not in known:
-            raise SystemExit(f'reproduce: --rows {slug!r} is not valid: the '
-                             f'table has {", ".join(known)}')
+            raise UserError(f'--rows {slug!r} is not valid: the table has '
+                            f'{", ".join(known)}')
     rows = tuple(r for r in table.rows if slugs is None or r.slug in slugs)
     return name, Table(table.title, table.shape, table.metrics, rows,
                        table.config)
@@ -198,6 +199,7 @@ def run_all(runs: list[Run], states: list[str], gpus: int) -> list[str]:
     return failures
 
 
+@errors_in_one_line()
 def main():
     args = parse_args()
     name, table = table_of(args.what, args.rows)
@@ -210,10 +212,7 @@ def main():
     ]
     failures = []
     if not args.collect:
-        try:
-            states = [run.state() for run in runs]
-        except RunError as error:
-            raise SystemExit(f'reproduce: {error}') from None
+        states = [run.state() for run in runs]
         if args.dry_run:
             dry_run(runs, states, {
                 name: list(find_results(name, config, root))
@@ -225,8 +224,8 @@ def main():
         try:
             failures = run_all(runs, states, args.gpus)
         except KeyboardInterrupt:
-            raise SystemExit('\nreproduce: interrupted; the same command goes '
-                             'on from here') from None
+            raise UserError('interrupted; the same command continues from '
+                            'here') from None
     results = {
         row: [read_result(row, config, run.work_dir) for run in runs
               if run.name == row and osp.exists(run.path(osp.basename(config)))
@@ -234,9 +233,9 @@ def main():
         for row, config in configs.items()
     }
     if args.collect and not any(results.values()):
-        raise SystemExit(f'reproduce: no work dir of '
-                         f'{" or ".join(map(osp.basename, configs.values()))} '
-                         f'below {root}')
+        raise UserError('no work dir of '
+                        f'{" or ".join(map(osp.basename, configs.values()))} '
+                        f'below {root}')
     output = TableResults(table, results)
     output.print()
     print('Written: ' + ', '.join(output.write(root)))

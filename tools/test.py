@@ -12,7 +12,7 @@ from mmdet_scconv.cli import (
     build_runner,
     check_checkpoint,
     check_data,
-    data_errors_in_one_line,
+    errors_in_one_line,
     leaving_process_group,
     load_config,
     load_data,
@@ -53,6 +53,7 @@ def parse_args():
     return args
 
 
+@errors_in_one_line()
 @leaving_process_group()
 def main():
     args = parse_args()
@@ -77,7 +78,7 @@ def main():
     runner = build_runner(cfg)
     if checkpoint is not None:
         load_weights(runner.model, checkpoint, args.checkpoint)
-    with watched_hosts(args.host_timeout), data_errors_in_one_line():
+    with watched_hosts(args.host_timeout):
         load_data(runner, 'test_loop')
         if args.show or args.show_dir:
             use_font_for(tuple(runner.test_dataloader.dataset.metainfo.get(

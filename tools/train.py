@@ -8,15 +8,15 @@ from mmdet_scconv.cli import (
     add_config_arguments,
     build_runner,
     check_data,
-    check_same_start,
-    data_errors_in_one_line,
+    errors_in_one_line,
+    hint_at_hooks,
     leaving_process_group,
     load_config,
     load_data,
-    protect_training,
     set_resume,
     use_amp,
 )
+from mmdet_scconv.errors import UserError
 from mmdet_scconv.hosts import watched_hosts
 
 
@@ -40,26 +40,26 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_one_line()
 @leaving_process_group()
 def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args)
+    hint_at_hooks(cfg)
     check_data(cfg, 'train', 'val')
     if args.amp or cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         use_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise SystemExit(
+            raise UserError(
                 f'--auto-scale-lr: {args.config} has no auto_scale_lr.'
                 'base_batch_size, the batch size its learning rate is for')
         cfg.auto_scale_lr.enable = True
-    protect_training(cfg)
     if args.resume is not None:
         set_resume(cfg, args.resume)
     runner = build_runner(cfg)
-    check_same_start(cfg)
-    with watched_hosts(args.host_timeout), data_errors_in_one_line():
+    with watched_hosts(args.host_timeout):
         load_data(runner, 'train_loop')
         runner.train()
 

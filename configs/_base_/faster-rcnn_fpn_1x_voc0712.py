@@ -2,8 +2,11 @@
 # Rows set the backbone.
 _base_ = [
     'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py',
-    './scconv_runtime.py'
+    './scconv_runtime.py', './imagenet_weights.py'
 ]
+
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint={{_base_.imagenet_weights.r50}})))
 
 # MMDetection's base also drops training boxes under 32 px (bbox_min_size=32),
 # which costs every row some AP. Here all boxes are trained on.

@@ -4,18 +4,12 @@
 #       _delete_=True, type='Pretrained', checkpoint=FILE,
 #       prefix='backbone.')))
 _base_ = [
-    '../_base_/datasets/digit_folders.py',
+    '../_base_/models/classifier.py', '../_base_/datasets/digit_folders.py',
     '../_base_/schedules/schedule_scratch.py',
     '../_base_/classification_runtime.py'
 ]
 
 model = dict(
-    type='ImageClassifier',
-    data_preprocessor=dict(
-        type='ImgDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True),
     backbone=dict(
         type='SCConvResNet', depth=18, norm_eval=False, init_cfg=None),
     num_classes=10,

@@ -1,8 +1,3 @@
-_base_ = './faster-rcnn_scconv-r50_fpn_1x_coco.py'
+_base_ = './faster-rcnn_r101_fpn_1x_coco.py'
 
-model = dict(
-    backbone=dict(
-        depth=101,
-        init_cfg=dict(
-            checkpoint='https://download.pytorch.org/models/'
-            'resnet101-63fe2227.pth')))
+model = dict(backbone=dict(type='SCConvResNet'))

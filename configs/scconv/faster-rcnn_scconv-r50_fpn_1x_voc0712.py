@@ -1,8 +1,5 @@
+# Differs from the dense row in the backbone alone. Its SCConvs are fitted to
+# the dense ones of the checkpoint when the training starts: docs/warm_start.md
 _base_ = './faster-rcnn_r50_fpn_1x_voc0712.py'
 
-# No ImageNet weights of SCConv exist. All but conv2 starts from the dense
-# ResNet's weights, so nothing is frozen and BN learns its statistics anew.
-model = dict(
-    backbone=dict(type='SCConvResNet', frozen_stages=-1, norm_eval=False))
-# in training on several GPUs only
-sync_bn = 'torch'
+model = dict(backbone=dict(type='SCConvResNet'))

@@ -1,4 +1,4 @@
-_base_ = './faster-rcnn_scconv-r50_fpn_1x_coco.py'
+_base_ = './faster-rcnn_r50_fpn_1x_coco.py'
 
 # k=1 was never published: a reconstruction, see layers/slimconv.py.
 model = dict(backbone=dict(type='SlimConvResNet', conv2_cfg=dict(k='1')))

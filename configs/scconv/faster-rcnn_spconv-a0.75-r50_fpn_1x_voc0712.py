@@ -1,4 +1,4 @@
-_base_ = './faster-rcnn_scconv-r50_fpn_1x_voc0712.py'
+_base_ = './faster-rcnn_r50_fpn_1x_voc0712.py'
 
 model = dict(
     backbone=dict(type='SPConvResNet', conv2_cfg=dict(alpha=0.75)))

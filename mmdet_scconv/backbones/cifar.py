@@ -1,6 +1,8 @@
 """ResNets for images of 32x32 pixels (CIFAR), their 3x3 replaced or not."""
 from mmcv.cnn import build_conv_layer
+from mmdet.models.backbones import ResNeXt
 from mmdet.models.backbones.resnet import BasicBlock
+from mmdet.models.backbones.resnext import Bottleneck
 from mmdet.registry import MODELS
 from torch import nn
 
@@ -81,3 +83,47 @@ class CIFARResNet(CIFARResNetMixin, SwapResNet):
 @MODELS.register_module()
 class CIFARGhostResNet(CIFARResNetMixin, GhostResNet):
     """:class:`GhostResNet` for CIFAR; see :class:`CIFARResNetMixin`."""
+
+
+@MODELS.register_module()
+class CIFARResNeXt(CIFARResNetMixin, SwapResNet, ResNeXt):
+    """ResNeXt-29 for CIFAR with any convolution as conv2.
+
+    Paper: Xie et al., "Aggregated Residual Transformations for Deep Neural
+    Networks", CVPR 2017, Section 5.3: three stages of three blocks. The
+    cardinality is the dense convolution's: one in its place has no groups.
+
+    Args:
+        depth (int): 29.
+        conv2_cfg (dict): As of :class:`CIFARResNet`.
+        groups (int): Cardinality. Defaults to 5.
+        base_width (int): Width of a group in the first stage. Defaults to
+            64.
+        **kwargs: As of :class:`CIFARResNet`.
+
+    Shape: (N, 3, 32, 32) -> ((N, 1024, 8, 8), ).
+    """
+
+    arch_settings = {29: (Bottleneck, (3, 3, 3))}
+
+    def __init__(self,
+                 depth: int = 29,
+                 conv2_cfg: dict | None = None,
+                 groups: int = 5,
+                 base_width: int = 64,
+                 **kwargs) -> None:
+        options = dict(
+            num_stages=3,
+            strides=(1, 2, 2),
+            dilations=(1, 1, 1),
+            out_indices=(2, ))
+        super().__init__(
+            depth,
+            conv2_cfg=conv2_cfg or dict(type='Conv2d'),
+            groups=groups,
+            base_width=base_width,
+            **{**options, **kwargs})
+
+    def convs_to_swap(self, block: nn.Module) -> dict[str, dict]:
+        dense = self.conv2_cfg['type'] == 'Conv2d'
+        return {'conv2': {} if dense else dict(groups=1)}

@@ -1,5 +1,15 @@
-"""The backbone of a detector in its form for inference."""
+"""Modules in their form for inference."""
+from collections import Counter
+from collections.abc import Iterator
+
+from mmcv.cnn import ConvModule
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import fuse_conv_bn_eval
+
+from ..layers import SCConv
+from ..layers.common import is_hooked
+from ..layers.fused import uses_running_statistics
 
 
 def deploy_backbone(detector: nn.Module) -> None:
@@ -13,6 +23,61 @@ def deploy_backbone(detector: nn.Module) -> None:
         raise ValueError(
             f'backbone {type(backbone).__name__} has no switch_to_deploy(): '
             'only the backbones of mmdet_scconv have one; for an ordinary '
-            "ResNet there is dict(type='SwapResNet', conv2_cfg=dict("
-            "type='SCConv'), stages_with_swap=(False,) * 4)")
+            "one there is dict(type='Swapped', module=dict(type="
+            f"'{type(backbone).__name__}', ...), select=dict(include=()))")
     backbone.switch_to_deploy()
+
+
+def pairs(module: nn.Module, conv_type: type
+          ) -> Iterator[tuple[nn.Module, str, str]]:
+    """Each convolution with the BatchNorm that follows it among the parts of
+    one module: that module, the names of both.
+
+    A convolution that several parts share is none: its norms differ.
+    """
+    places = Counter(id(child) for parent in module.modules()
+                     for child in parent._modules.values())
+    for parent in list(module.modules()):
+        if isinstance(parent, ConvModule) and parent.order.index(
+                'norm') < parent.order.index('conv'):
+            continue
+        conv_name = None
+        for name, child in list(parent._modules.items()):
+            if (conv_name is not None and isinstance(child, _BatchNorm)
+                    and uses_running_statistics(child)):
+                yield parent, conv_name, name
+            conv_name = name if (isinstance(child, conv_type)
+                                 and not is_hooked(child)
+                                 and places[id(child)] == 1) else None
+
+
+def deploy_alone(module: nn.Module) -> None:
+    """Replace, in place, each SCConv; shared ones by one that is shared."""
+    deployed = {}
+    for parent in list(module.modules()):
+        for name, conv in list(parent._modules.items()):
+            if isinstance(conv, SCConv):
+                if conv not in deployed:
+                    deployed[conv] = conv.deploy(nn.Identity())
+                if deployed[conv] is not None:
+                    setattr(parent, name, deployed[conv])
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Fold, in place, BatchNorms into the convolutions before them, and what
+    SCConv computes before it sees an image.
+
+    Args:
+        module (nn.Module): In eval mode.
+    """
+    for parent, conv, norm in pairs(module, SCConv):
+        deployed = parent._modules[conv].deploy(parent._modules[norm])
+        if deployed is not None:
+            setattr(parent, conv, deployed)
+            setattr(parent, norm, nn.Identity())
+    deploy_alone(module)
+    # also those inside of convolutions that are not SCConv
+    for parent, conv, norm in pairs(module, nn.Conv2d):
+        setattr(parent, conv, fuse_conv_bn_eval(parent._modules[conv],
+                                                parent._modules[norm]))
+        setattr(parent, norm, nn.Identity())

@@ -104,7 +104,34 @@ class OctConvResNet(SwapResNet):
     """ResNet with octave convolutions as conv2 (ICCV 2019).
 
     ``conv2_cfg`` holds options of :class:`mmdet_scconv.layers.OctConv`; only
-    conv2 is replaced, unlike in the paper's OctResNet.
+    conv2 is replaced, unlike in the paper's :class:`OctResNet`.
     """
 
     conv2_type = 'OctConv'
+
+
+@MODELS.register_module()
+class VersatileConvResNet(SwapResNet):
+    """ResNet with spatial versatile filters as conv2 (NeurIPS 2018).
+
+    ``conv2_cfg`` holds options of
+    :class:`mmdet_scconv.layers.VersatileConv`. The stem stays dense.
+    """
+
+    conv2_type = 'VersatileConv'
+
+
+@MODELS.register_module()
+class PfLayerResNet(SwapResNet):
+    """ResNet with max pooling as conv2 (PfLayer, ICLR 2022); depth 50 and
+    more.
+
+    The paper's "hybrid" network: blocks with a stride keep their convolution,
+    here MMDetection's (the authors' code pools before it and gives it no
+    stride; the counts are the same).
+    """
+
+    conv2_type = 'PfLayer'
+
+    def convs_to_swap(self, block: nn.Module) -> dict[str, dict]:
+        return {'conv2': {}} if block.conv2.stride == (1, 1) else {}

@@ -1,68 +1,16 @@
 """MMDetection's ResNet with another convolution in place of its own."""
 import inspect
-import logging
-import math
-from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import chain
+from collections.abc import Sequence
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
-from mmcv.cnn.utils import fuse_conv_bn
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
-from mmengine.logging import print_log
-from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..pretrained import LoadReport, prepare_pretrained, pretrained_cfgs
-
-
-def inner_norm(norm_cfg: dict, width: int) -> nn.Module:
-    """The norm ``norm_cfg`` for a width that it may not be made for: a
-    GroupNorm has as many groups as divide its own number and the width."""
-    cfg = dict(norm_cfg)
-    if cfg['type'] == 'GN':
-        cfg['num_groups'] = math.gcd(cfg['num_groups'], width)
-    return build_norm_layer(cfg, width)[1]
-
-
-def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
-    """Build the convolution ``cfg`` with the geometry of ``conv``.
-
-    Args:
-        conv (nn.Conv2d): The convolution to replace.
-        cfg (dict): Type and options of the new one; it has ``conv``'s groups
-            unless ``cfg`` names others.
-        norm_cfg (dict): MM config of the norms inside the new one, for
-            types that have any (a ``norm_layer`` argument).
-
-    Returns:
-        nn.Module: Its ``out_channels`` may differ from ``conv``'s.
-    """
-    cfg = dict(cfg)
-    groups = cfg.pop('groups', conv.groups)
-    options = {}
-    conv_type = cfg['type']
-    if not inspect.isclass(conv_type):
-        # where build_conv_layer looks, the registry of the current scope
-        # included
-        with ROOT_MODELS.switch_scope_and_registry(None) as registry:
-            conv_type = registry.get(conv_type)
-    if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
-        options['norm_layer'] = partial(inner_norm, norm_cfg)
-    return build_conv_layer(
-        cfg,
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=groups,
-        bias=conv.bias is not None,
-        **options)
+from .swap_conv import swap_conv
+from .swapped_module import SwappedModule
 
 
 def check_arguments(backbone_type: type, names: dict) -> None:
@@ -145,7 +93,7 @@ def swap_in_block(block: nn.Module, name: str, cfg: dict,
 
 
 @MODELS.register_module()
-class SwapResNet(ResNet):
+class SwapResNet(SwappedModule, ResNet):
     """ResNet whose blocks have another convolution as ``conv2``.
 
     In a Bottleneck that is the 3x3 (also where it has the stride); in a
@@ -161,10 +109,13 @@ class SwapResNet(ResNet):
             built from ``norm_cfg``.
         stages_with_swap (Sequence[bool]): Stages whose blocks are swapped, at
             least ``num_stages`` values. Defaults to all.
+        swapped_init (str): How the swapped convolutions start where a
+            checkpoint has only the dense ones: 'fit' (to them, when a
+            training starts) or 'random'. Defaults to 'fit'.
         freeze_without_weights (bool): Whether a training may freeze stages,
             or keep BatchNorms at statistics (``norm_eval``), that no
             checkpoint has filled. Defaults to False: it is an error, see
-            :meth:`train`.
+            :meth:`SwappedModule.train`.
         **kwargs: Arguments of ``mmdet.ResNet``, with their meaning there.
 
     Shape: (N, 3, H, W) -> tuple of the stages in ``out_indices``, (N, C_i,
@@ -173,26 +124,22 @@ class SwapResNet(ResNet):
     Raises:
         ValueError: For arguments of other backbones, invalid options of the
             convolution, too few ``stages_with_swap``, a stage with both DCN
-            and a swap, or a convolution of another width in blocks that need
-            theirs.
+            and a swap, or a convolution of another width in blocks that
+            cannot follow it.
     """
 
     # Subclasses name their convolution; conv2_cfg then holds its options.
     conv2_type: str | None = None
-    # whether switch_to_deploy() was called
-    deployed = False
 
     def __init__(self,
                  depth: int,
                  conv2_cfg: dict | None = None,
                  stages_with_swap: Sequence[bool] = (True, True, True, True),
+                 swapped_init: str = 'fit',
                  freeze_without_weights: bool = False,
                  **kwargs) -> None:
         check_arguments(type(self), kwargs)
         super().__init__(depth=depth, **kwargs)
-        self.freeze_without_weights = freeze_without_weights
-        # tensors that a checkpoint gave, from wherever it was loaded
-        self._filled: set[str] = set()
         self.conv2_cfg = self._named_conv2_cfg(conv2_cfg)
         if len(stages_with_swap) < self.num_stages:
             raise ValueError(
@@ -200,10 +147,8 @@ class SwapResNet(ResNet):
                 f'{len(stages_with_swap)} values, num_stages='
                 f'{self.num_stages} needs one for each stage')
         self.stages_with_swap = tuple(stages_with_swap[:self.num_stages])
-        # what load_pretrained asks for, and what it says
-        self.dense_shapes = {k: v.shape for k, v in self.state_dict().items()}
-        self.swapped_convs: list[str] = []
-        self.load_report: LoadReport | None = None
+        dense_shapes = {k: v.shape for k, v in self.state_dict().items()}
+        swapped_convs = []
         for i, swap in enumerate(self.stages_with_swap):
             if not swap:
                 continue
@@ -217,7 +162,14 @@ class SwapResNet(ResNet):
                 for name, options in self.convs_to_swap(block).items():
                     swap_in_block(block, name, {**self.conv2_cfg, **options},
                                   self.norm_cfg)
-                    self.swapped_convs.append(f'{stage}.{j}.{name}')
+                    if name == 'downsample':  # (pooling,) convolution, norm
+                        name = f'downsample.{len(block.downsample) - 2}'
+                    swapped_convs.append(f'{stage}.{j}.{name}')
+        dense_cfg = dict(
+            kwargs, type=type(self), depth=depth, conv2_cfg=conv2_cfg,
+            stages_with_swap=(False, ) * self.num_stages)
+        self.note_swap(swapped_convs, dense_cfg, dense_shapes, swapped_init,
+                       freeze_without_weights)
         # ResNet froze its stages before the new convolutions were there
         self._freeze_stages()
 
@@ -241,98 +193,13 @@ class SwapResNet(ResNet):
                 "name of a convolution, e.g. dict(type='SCConv')")
         return conv2_cfg
 
-    def train(self, mode: bool = True) -> 'SwapResNet':
-        """As ResNet's (``norm_eval``, frozen stages); returns the module.
-
-        All training loops call it after the weights were initialised, and a
-        checkpoint of ``load_from`` or a resumed one was loaded. So it is here
-        that a training ends which would freeze what nothing has filled.
-
-        Raises:
-            ValueError: If the weights were initialised, and there are frozen
-                parameters or BatchNorms with ``norm_eval`` that no checkpoint
-                has filled. ``freeze_without_weights=True`` allows it.
-        """
-        if (mode and not self.freeze_without_weights
-                and (self.is_init or self._filled)):
-            unfilled = self._frozen_without_weights()
-            if unfilled:
-                raise ValueError(
-                    f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
-                    'model.backbone, or load weights for them: convert the '
-                    "dense ResNet's with tools/model_converters/"
-                    'resnet_to_scconv.py (freeze_without_weights=True trains '
-                    'all the same)')
-        super().train(mode)
-        return self
-
-    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args,
-                              **kwargs) -> None:
-        """Part of every way to load a state dict, torch's and MMEngine's, of
-        the backbone or of what it is in: note what it fills."""
-        self._filled.update(
-            name for name, value in chain(self.named_parameters(),
-                                          self.named_buffers())
-            if getattr(state_dict.get(prefix + name), 'shape', None)
-            == value.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    def switch_to_deploy(self) -> 'SwapResNet':
-        """Fold the BatchNorms into the convolutions, in place.
-
-        For inference alone: it leaves eval mode on, parameters without
-        gradients, and keys that are no checkpoint's. Same outputs but for
-        rounding. Norms other than BatchNorms stay, and so does what a
-        convolution other than SCConv does between its own.
-
-        Returns:
-            SwapResNet: Itself; a second call changes nothing.
-        """
-        if self.deployed:
-            return self
-        self.deployed = True
-        self.eval()
-        for block in self.modules():
-            deploy = getattr(getattr(block, 'conv2', None), 'deploy', None)
-            deployed = deploy and deploy(block.norm2)
-            if deployed:
-                block.conv2 = deployed
-                setattr(block, block.norm2_name, nn.Identity())
-        fuse_conv_bn(self)
-        return self.requires_grad_(False)
-
-    def init_weights(self) -> None:
-        """Initialise as ResNet does, and say what was loaded.
-
-        ``Pretrained`` is this package's (see
-        :class:`mmdet_scconv.pretrained.Pretrained`); its report is logged and
-        kept as ``load_report``. What is frozen without weights is an error
-        when the training starts (:meth:`train`), as ``load_from`` and a
-        resumed checkpoint come later; where that is allowed, a warning here.
-
-        Raises:
-            FileNotFoundError: If a pretrained checkpoint cannot be had; says
-                which file to put where.
-            ValueError: If it is damaged, or does not fit.
-        """
-        first_time = not self.is_init
-        prepare_pretrained(self)
-        for cfg in pretrained_cfgs(self):
-            # a scope that is there was inherited from an mmdet:: base
-            cfg.update(type='Pretrained', _scope_='mmdet_scconv')
-        super().init_weights()
-        if first_time and self.freeze_without_weights:
-            unfilled = self._frozen_without_weights()
-            if unfilled:
-                print_log(unfilled, logger='current', level=logging.WARNING)
-
-    def _frozen_without_weights(self) -> str:
-        """What is frozen and was filled by no checkpoint; '' if nothing."""
+    def frozen_without_weights(self) -> str:
+        """By ResNet's options, and before ``train()`` has followed them."""
         return '. '.join(
-            filter(None,
-                   (self._frozen_noise(), self._norms_without_statistics())))
+            filter(None, (self._unfilled_stages(),
+                          self._norms_without_statistics())))
 
-    def _frozen_noise(self) -> str | None:
+    def _unfilled_stages(self) -> str | None:
         if self.frozen_stages < 0:
             return None
         stem = ('stem', ) if self.deep_stem else ('conv1', self.norm1_name)

@@ -1,21 +1,28 @@
-"""What a benchmark measures: its cases, and the models built for them."""
-import copy
+"""What a benchmark measures: its cases, and the models built for them.
+
+A model is built as its config says: a training step has the config's frozen
+stages and BatchNorm mode, unless the case asks for another regime. Weights are
+random, and SyncBatchNorm, which needs several processes, is BatchNorm.
+"""
 from dataclasses import dataclass
 
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
+from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..paper.complexity import without_checkpoint
-from .textbook import to_textbook
+from .textbook import switch_to_textbook
 
 PARTS = ('backbone', 'detector', 'layer')
 TASKS = ('inference', 'training')
 FORMS = ('as-is', 'textbook', 'deploy')
 EXECUTIONS = ('eager', 'compile', 'cuda-graphs')
+# what a training step trains: as the config says, or all parameters, with
+# BatchNorm at its running statistics or at those of the batch
+REGIMES = ('shipped', 'norm-eval', 'batch-statistics')
 # 'fp32' and 'tf32' differ on GPUs alone; the others are autocast (AMP)
 DTYPES = {
     'fp32': None,
@@ -38,8 +45,7 @@ class Case:
         dtype (str): One of ``DTYPES``.
         batch (int): Images a step.
         shape (tuple): Height and width of the images in pixels.
-        norm_eval (bool): Whether BatchNorms use running statistics in
-            training, as when a detector is fine-tuned.
+        regime (str): One of ``REGIMES``, for training.
         device (str): 'cpu' or 'cuda'.
         channels_last (bool): Memory format.
     """
@@ -50,7 +56,7 @@ class Case:
     dtype: str = 'fp32'
     batch: int = 1
     shape: tuple[int, int] = (800, 1344)
-    norm_eval: bool = True
+    regime: str = 'shipped'
     device: str = 'cpu'
     channels_last: bool = True
 
@@ -59,14 +65,14 @@ class Case:
         words = [self.part, self.task, self.execution, self.dtype,
                  f'{self.batch}x{height}x{width}', self.device]
         if self.task == 'training':
-            words.append('norm_eval' if self.norm_eval else 'batch statistics')
+            words.append(self.regime)
         if not self.channels_last:
             words.append('contiguous')
         return ', '.join(words)
 
 
 def detector_inputs(case: Case) -> tuple[Tensor, list[DetDataSample]]:
-    """Noise with four boxes an image."""
+    """Random images with four boxes each."""
     height, width = case.shape
     x = torch.randn(case.batch, 3, height, width, device=case.device)
     samples = []
@@ -83,10 +89,10 @@ def detector_inputs(case: Case) -> tuple[Tensor, list[DetDataSample]]:
     return x, samples
 
 
-def settle(backbone: nn.Module) -> None:
-    """Give BatchNorms the statistics of their inputs.
+def set_norm_statistics(backbone: nn.Module) -> None:
+    """Set the running statistics of BatchNorms to those of random images.
 
-    Otherwise the activations of a network of random weights explode, and
+    Otherwise the activations of a randomly initialised network overflow, and
     infinite numbers take another time than ordinary ones.
     """
     norms = [m for m in backbone.modules()
@@ -106,20 +112,27 @@ def build(cfg: dict, form: str, case: Case) -> nn.Module:
 
     Raises:
         ValueError: If the form does not fit: textbook without SCConv,
-            deploy in a training or of a stock backbone.
+            deploy in a training or of a stock backbone. If a training would
+            train nothing.
     """
-    cfg = without_checkpoint(copy.deepcopy(ConfigDict(cfg)))
-    # as many parameters have gradients as in a training from scratch
-    cfg.backbone.update(
-        norm_eval=case.norm_eval, frozen_stages=-1)
+    cfg = without_checkpoint(cfg)
+    if case.regime != 'shipped':
+        cfg.backbone.update(
+            norm_eval=case.regime == 'norm-eval', frozen_stages=-1)
     torch.manual_seed(0)
-    model = MODELS.build(cfg if case.part == 'detector' else cfg.backbone)
+    model = revert_sync_batchnorm(
+        MODELS.build(cfg if case.part == 'detector' else cfg.backbone))
     model.to(case.device)
     backbone = model.backbone if case.part == 'detector' else model
-    settle(backbone)
+    set_norm_statistics(backbone)
     model.train(case.task == 'training')
+    if model.training and not any(p.requires_grad for p in
+                                  model.parameters()):
+        raise ValueError(
+            f'regime={case.regime!r} is not valid for task=\'training\': the '
+            'config freezes all parameters. Choose another regime')
     if form == 'textbook':
-        to_textbook(backbone)
+        switch_to_textbook(backbone)
     elif form == 'deploy':
         if case.task == 'training' or not hasattr(backbone,
                                                   'switch_to_deploy'):

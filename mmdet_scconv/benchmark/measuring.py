@@ -10,7 +10,7 @@ import statistics
 import subprocess  # noqa: S404 (starts this Python, fixed arguments)
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -61,11 +61,31 @@ def environment(device: str) -> str:
     words = [f'{name}, {torch.get_num_threads()} threads',
              torch.backends.cpu.get_cpu_capability(),
              f'torch {torch.__version__}',
-             'SRU kernel ' + ('built' if cpu.BUILT else 'not built'),
+             'SRU kernel ' + ('built' if cpu.is_loaded() else 'not built'),
              date.today().isoformat()]
     if device == 'cuda':
         words.insert(0, torch.cuda.get_device_name())
     return '; '.join(words)
+
+
+def plain(outputs: Tensor | Sequence):
+    """Tensors, also nested ones, as float32 and contiguous."""
+    if isinstance(outputs, Tensor):
+        return outputs.float().contiguous()
+    return type(outputs)(map(plain, outputs))
+
+
+def give_plain_outputs(detector: nn.Module) -> None:
+    """Let the neck and the heads of a detector return contiguous float32.
+
+    On CPUs mmcv's NMS and RoIAlign take nothing but float32, and its RoIAlign
+    gives wrong results for channels_last maps. The layers inside run in the
+    dtype and the memory format of the case.
+    """
+    for name in ('neck', 'rpn_head', 'bbox_head', 'roi_head.bbox_head'):
+        with contextlib.suppress(AttributeError):  # not in this detector
+            detector.get_submodule(name).register_forward_hook(
+                lambda module, args, out: plain(out))
 
 
 def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
@@ -98,9 +118,7 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
             for part in (model.backbone, model.neck):
                 part.compile(mode={'cuda-graphs': 'reduce-overhead'}.get(
                     case.execution))
-        # mmcv's RoIAlign reads channels_last maps wrongly
-        model.neck.register_forward_hook(
-            lambda module, args, out: tuple(o.contiguous() for o in out))
+        give_plain_outputs(model)
         image, samples = detector_inputs(case)
 
         def forward():
@@ -134,9 +152,11 @@ def precision(case: Case) -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = case.dtype != 'fp32'
     torch.set_float32_matmul_precision(
         'highest' if case.dtype == 'fp32' else 'high')
-    yield
-    torch.set_float32_matmul_precision(before)
-    torch.backends.cudnn.allow_tf32 = cudnn
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = cudnn
 
 
 @contextlib.contextmanager

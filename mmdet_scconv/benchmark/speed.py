@@ -1,4 +1,5 @@
 """How long a detector takes for one image."""
+import copy
 import statistics
 import time
 from dataclasses import dataclass
@@ -30,10 +31,12 @@ def measure_speed(model: nn.Module, dataset, number: int = 20,
     """Time a detector on images of its test data set.
 
     Args:
-        model (nn.Module): On ``device``, in test mode.
+        model (nn.Module): On ``device``.
         dataset: Of MMDetection; its first images are taken.
         number (int): Images to time, at most; two more warm up.
     """
+    model = copy.deepcopy(model)
+    model.eval()  # not chained: mmdet's ResNet returns None
     loading, forward = [], []
     number = min(number + WARM_UP, len(dataset))
     for i in range(number):

@@ -1,4 +1,6 @@
 """MMDetection's own configs, and their backbones swapped."""
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
 import mmdet
@@ -8,6 +10,31 @@ from mmengine.hub import get_config
 
 STOCK_CONFIGS = Path(mmdet.__path__[0], '.mim', 'configs')
 SWAPPABLE = ('ResNet', 'ResNetV1d', 'ResNeXt')
+# the swap of any backbone
+ANY = 'Swapped'
+# nothing is frozen
+TRAINED = dict(frozen_stages=-1, norm_eval=False)
+
+
+def takes(backbone: str) -> set[str]:
+    """Arguments of a registered backbone, and those of its bases that it
+    hands on."""
+    names = set()
+    for cls in getattr(MODELS.get(backbone), '__mro__', ()):
+        if '__init__' in vars(cls):
+            given = inspect.signature(cls.__init__).parameters.values()
+            names |= {parameter.name for parameter in given}
+            if not any(p.kind is p.VAR_KEYWORD for p in given):
+                break
+    return names
+
+
+def swapped_convs_of(backbone: dict) -> dict:
+    """The config of any backbone, of :func:`build_swapped` with SCConv."""
+    trained = {name: value for name, value in TRAINED.items()
+               if name in takes(backbone['type'])}
+    return dict(type=ANY, module={**backbone, **trained},
+                conv=dict(type='SCConv'))
 
 
 def swapped(backbone: dict, name: str) -> dict:
@@ -19,19 +46,23 @@ def swapped(backbone: dict, name: str) -> dict:
     convolutions keep those.
 
     Args:
-        backbone (dict): Of type ResNet, ResNetV1d or ResNeXt.
+        backbone (dict): Of type ResNet, ResNetV1d or ResNeXt; of any for
+            'Swapped'.
         name (str): E.g. 'SCConvResNet'; the one for a ResNeXt is found by
-            its name, 'SCConvResNeXt'.
+            its name, 'SCConvResNeXt'. 'Swapped' swaps the convolutions of
+            the backbone that is there.
 
     Raises:
         ValueError: If there is no such backbone for a ResNeXt.
     """
+    if name == ANY:
+        return swapped_convs_of(backbone)
     old = backbone['type']
     if old == 'ResNeXt':
         name = name.replace('ResNet', 'ResNeXt')
     if MODELS.get(name) is None:
         raise ValueError(f'backbone {name!r} for a {old} does not exist')
-    new = {**backbone, 'type': name, 'frozen_stages': -1, 'norm_eval': False}
+    new = {**backbone, 'type': name, **TRAINED}
     if old == 'ResNetV1d':
         new.update(deep_stem=True, avg_down=True)
     norm_cfg = dict(new.get('norm_cfg', {}))
@@ -54,10 +85,15 @@ def backbones_in(model: dict) -> list[dict]:
     return found
 
 
-def can_be_swapped(model: dict) -> bool:
-    """Whether a model's config has a backbone that can be swapped."""
-    return any(part['backbone'].get('type') in SWAPPABLE
-               for part in backbones_in(model))
+def can_be_swapped(backbone: dict, name: str | None) -> bool:
+    """Whether a backbone's config can be swapped for type ``name``."""
+    return name == ANY or backbone.get('type') in SWAPPABLE
+
+
+def type_of(backbone: dict) -> str:
+    """The type of a backbone's config, and of what is in a ``Swapped``."""
+    inner = f" {backbone['module']['type']}" if 'module' in backbone else ''
+    return backbone['type'] + inner
 
 
 def swap_in_model(model: dict, name: str | None) -> str:
@@ -75,16 +111,17 @@ def swap_in_model(model: dict, name: str | None) -> str:
     """
     parts = backbones_in(model)
     types = [part['backbone']['type'] for part in parts]
-    if not can_be_swapped(model):
+    if name is not None and not any(
+            can_be_swapped(part['backbone'], name) for part in parts):
         raise ValueError(f'model type={model["type"]!r} with backbones '
                          f'{types}: none of them is {" or ".join(SWAPPABLE)}')
     for part in parts:
-        if name is not None and part['backbone']['type'] in SWAPPABLE:
+        if name is not None and can_be_swapped(part['backbone'], name):
             part['backbone'] = ConfigDict(swapped(part['backbone'], name))
-    return ' + '.join(part['backbone']['type'] for part in parts)
+    return ' + '.join(type_of(part['backbone']) for part in parts)
 
 
-def without_weights(model: dict) -> None:
+def remove_weights(model: dict) -> None:
     """Remove, in place, all that would load weights; find the teacher's
     config where MMDetection is installed."""
     for key in ('pretrained', 'teacher_ckpt'):
@@ -97,7 +134,7 @@ def without_weights(model: dict) -> None:
         model.pop('init_cfg')
     for part in model.values():
         if isinstance(part, dict):
-            without_weights(part)
+            remove_weights(part)
 
 
 def load_config(path: str) -> Config:
@@ -114,33 +151,57 @@ def load_config(path: str) -> Config:
     return Config.fromfile(STOCK_CONFIGS / name)  # also of gn+ws
 
 
-def representatives() -> tuple[list[str], list[str]]:
-    """One stock config for each folder of MMDetection's.
+def stock_models(folder: Path) -> Iterator[tuple[str, dict]]:
+    """Name and model of the configs of one of MMDetection's folders that
+    load here: those with ``r50`` in their name first, then by the length of
+    the name, then by the alphabet."""
+    files = sorted(
+        folder.glob('*.py'),
+        key=lambda path: ('r50' not in path.name, len(path.name), path.name))
+    for path in files:
+        try:
+            model = Config.fromfile(path).get('model')
+        except (ImportError, FileNotFoundError):
+            continue  # needs a package, or a base that is not shipped
+        if model is not None:
+            yield f'mmdet::{folder.name}/{path.name}', model
 
-    It is the one with the shortest name (the first in the alphabet of equally
-    short ones), those with ``r50`` in it first, whose backbone can be
-    swapped.
+
+def stock_folders() -> list[Path]:
+    return [folder for folder in sorted(STOCK_CONFIGS.iterdir())
+            if folder.is_dir() and not folder.name.startswith('_')]
+
+
+def representatives() -> tuple[list[str], list[str]]:
+    """One stock config for each folder of MMDetection's: the first of
+    :func:`stock_models` that has a ResNet or ResNeXt.
 
     Returns:
         tuple: The configs, as ``mmdet::FOLDER/NAME.py``; and the folders
         that have none.
     """
     configs, without = [], []
-    for folder in sorted(STOCK_CONFIGS.iterdir()):
-        if folder.name.startswith('_') or not folder.is_dir():
-            continue
-        files = sorted(
-            folder.glob('*.py'),
-            key=lambda path: ('r50' not in path.name, len(path.name),
-                              path.name))
-        for path in files:
-            try:
-                model = Config.fromfile(path).get('model')
-            except (ImportError, FileNotFoundError):
-                continue  # needs a package, or a base that is not shipped
-            if model is not None and can_be_swapped(model):
-                configs.append(f'mmdet::{folder.name}/{path.name}')
+    for folder in stock_folders():
+        for name, model in stock_models(folder):
+            if any(can_be_swapped(part['backbone'], None)
+                   for part in backbones_in(model)):
+                configs.append(name)
                 break
         else:
             without.append(folder.name)
     return configs, without
+
+
+def other_backbones() -> list[str]:
+    """One stock config, as ``mmdet::FOLDER/NAME.py``, for each class of
+    backbone that is no ResNet or ResNeXt: the detector with the shortest name
+    (the first in the alphabet of equally short ones)."""
+    found = {}
+    for folder in stock_folders():
+        for name, model in stock_models(folder):
+            backbone = model.get('backbone')
+            if isinstance(backbone, dict) and backbone.get(
+                    'type') not in SWAPPABLE:
+                found.setdefault(backbone['type'], []).append(name)
+    return [min(names, key=lambda name: (len(Path(name).name), name))
+            for names in found.values()]

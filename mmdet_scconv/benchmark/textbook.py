@@ -39,7 +39,7 @@ class TextbookSCConv(SCConv):
         return self.add_bias(y1 + y2)
 
 
-def to_textbook(model: nn.Module) -> nn.Module:
+def switch_to_textbook(model: nn.Module) -> nn.Module:
     """Give every SCConv of a model the textbook form, in place.
 
     Raises:

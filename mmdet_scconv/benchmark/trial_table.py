@@ -8,7 +8,9 @@ import torch
 
 from ..tables import markdown_table
 from ..version import __version__
-from .try_backbone import NUM_IMAGES, Trial
+from .stock_configs import ANY
+from .trial_inputs import NUM_IMAGES
+from .verdict import Trial
 
 COLUMNS = ('config', 'backbone', 'Params (M)', 'size', 'loss', 'result')
 
@@ -36,20 +38,22 @@ def write_markdown(path: str, backbone: str, trials: list[Trial],
             backbone that can be swapped.
     """
     work = sum(trial.works for trial in trials)
-    ours = sum(trial.ours for trial in trials)
+    by_swap = sum(trial.fails_by_swap for trial in trials)
     versions = ', '.join(
         f'{name} {version}' for name, version in (
             ('mmdet-scconv', __version__), ('torch', torch.__version__),
             ('mmengine', mmengine.__version__), ('mmcv', mmcv.__version__),
             ('mmdet', mmdet.__version__)))
+    built_with = ('the 3x3 convolutions of its backbone swapped for SCConv'
+                  if backbone == ANY else 'its ResNet or ResNeXt swapped')
     text = f'''\
 # MMDetection's detectors with {backbone}
 
-Of {len(trials)} configs {work} work, {ours} fail by the swap, and
-{len(trials) - work - ours} fail as they come, too.
+Of {len(trials)} configs {work} work, {by_swap} fail by the swap, and
+{len(trials) - work - by_swap} fail as they come, too.
 
-"Works": the detector is built with its ResNet or ResNeXt swapped, without
-weights, nothing frozen; a training step on {NUM_IMAGES} images of noise has a
+"Works": the detector is built with {built_with}, without
+weights, nothing frozen; a training step on {NUM_IMAGES} random images has a
 finite loss and gives every parameter of the backbone a finite gradient; a test
 step has finite results. Nothing is said about accuracy. Stages with deformable
 convolutions keep those. Where a config fails, the stock one was tried in the
@@ -63,6 +67,13 @@ Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
         [cell.replace('|', '\\|') for cell in table_row(trial)]
         for trial in trials
     ])
+    if backbone == ANY:
+        text += (
+            "\nOf MMDetection's configs the one with the shortest name for "
+            'each class of backbone that is no ResNet or ResNeXt; others as '
+            'named. "none": the backbone has no dense 3x3 but the first '
+            'convolution, which stays. "dense": parameters of the stock '
+            'backbone.\n')
     if without:
         text += (
             '\nFrom each folder of MMDetection\'s configs: the one with the '

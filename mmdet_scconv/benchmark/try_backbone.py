@@ -1,94 +1,30 @@
-"""Does a detector work with another backbone? One step of each kind tells.
+"""Whether a detector works with another backbone: one step of each kind.
 
-A stock config is built with its ResNet or ResNeXt swapped, without weights,
-and does a training and a test step on two small images of noise. The model is
-as wide and as deep as ever. Where it fails, the stock config is tried
-likewise: what fails there, too, is MMDetection's own. Some detectors need more
-pixels than others, for their pyramid or their number of queries: before such a
-verdict, both are tried on larger images.
+A stock config is built with its ResNet or ResNeXt swapped, or with the
+convolutions of any backbone swapped, without weights, in its full width and
+depth. It does a training and a test step on two small random images.
+:mod:`.verdict` compares that with the stock backbone.
 """
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmdet.registry import MODELS
-from mmdet.testing import (
-    demo_mm_inputs,
-    demo_mm_proposals,
-    demo_track_inputs,
-)
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from .stock_configs import load_config, swap_in_model, without_weights
+from .stock_configs import load_config, remove_weights, swap_in_model
+from .trial_inputs import branches, random_images
 
-NUM_IMAGES = 2
-NUM_BOXES = 3
+# height and width of the images in pixels: some detectors need more, for
+# their pyramid or their number of queries
 SIZES = (128, 384)
-
-
-def num_classes(model: dict) -> int:
-    """Of the head with the fewest."""
-    found = [model['num_classes']] if isinstance(
-        model.get('num_classes'), int) else []
-    parts = [
-        part for value in model.values()
-        for part in (value if isinstance(value, (list, tuple)) else [value])
-        if isinstance(part, dict)
-    ]
-    return min([*found, *map(num_classes, parts)], default=10**6)
-
-
-def images_of_noise(model: dict, size: int) -> dict:
-    """Two images with all annotations that a detector may ask for, as a data
-    loader would give them.
-
-    Args:
-        model (dict): The model's config; tells which form of data it takes.
-        size (int): Height and width in pixels.
-    """
-    np.random.seed(0)
-    preprocessor = model.get('data_preprocessor', {}).get('type', '')
-    if preprocessor == 'TrackDataPreprocessor':
-        data = demo_track_inputs(
-            num_frames=2,
-            key_frames_inds=[0],
-            image_shapes=(3, size, size),
-            num_items=[NUM_BOXES],
-            with_mask=True)
-        data['data_samples'] = list(data['data_samples'])
-        return data
-    data = demo_mm_inputs(
-        NUM_IMAGES, (3, size, size),
-        num_items=[NUM_BOXES] * NUM_IMAGES,
-        with_mask=True,
-        with_semantic=True)
-    proposals = demo_mm_proposals([(3, size, size)] * NUM_IMAGES, 20)
-    for sample, proposal in zip(data['data_samples'], proposals):
-        sample.gt_instances.labels %= num_classes(model)
-        sample.set_metainfo(dict(homography_matrix=np.eye(3, dtype='f')))
-        if 'roi_head' in model and 'rpn_head' not in model:
-            sample.proposals = proposal
-    return data
-
-
-def branches(data: dict) -> dict:
-    """The data of semi-supervised training: three views of the images."""
-    return {
-        key: {
-            branch: list(values)
-            for branch in ('sup', 'unsup_teacher', 'unsup_student')
-        }
-        for key, values in data.items()
-    }
 
 
 def train_step(model: nn.Module, data: dict) -> float:
@@ -99,7 +35,7 @@ def train_step(model: nn.Module, data: dict) -> float:
         RuntimeError: If a parameter of the backbone gets no gradient.
     """
     model.train()
-    # some losses change in the course of a training, and read where it is
+    # some losses read the epoch and the iteration
     for name in ('epoch', 'iter'):
         MessageHub.get_current_instance().update_info(name, 0)
     data = model.data_preprocessor(data, True)
@@ -137,6 +73,17 @@ def test_step(model: nn.Module, data: dict) -> None:
                 raise ArithmeticError(f'{key} are not finite')
 
 
+def swapped_parts(model: nn.Module) -> str:
+    """How many convolutions a ``Swapped`` has replaced, and the parameters
+    that it had before, in words."""
+    reports = [part.swap_report for part in model.modules()
+               if hasattr(part, 'swap_report')]
+    return ''.join(
+        f', {len(r.swapped) or "none"} of '
+        f'{len(r.swapped) + len(r.passed_over)} convolutions '
+        f'(dense: {r.params[0] / 1e6:.2f} M)' for r in reports)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What came of a config with one backbone.
@@ -170,23 +117,24 @@ def attempt(config: str, backbone: str | None,
             import_modules_from_strings(**cfg.custom_imports)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         model_cfg = cfg.model
-        without_weights(model_cfg)
+        remove_weights(model_cfg)
         done = replace(done, backbone=swap_in_model(model_cfg, backbone))
         # SyncBN needs a GPU
         model = revert_sync_batchnorm(MODELS.build(model_cfg))
         done = replace(
             done,
+            backbone=done.backbone + swapped_parts(model),
             params=sum(p.numel() for n, p in model.named_parameters()
                        if 'backbone' in n.split('.')))
         model.init_weights()
         step = 'train'
-        data = images_of_noise(model_cfg, size)
+        data = random_images(model_cfg, size)
         if 'semi_train_cfg' in model_cfg:
             data = branches(data)
         done = replace(done, loss=train_step(model, data))
         step = 'test'
-        test_step(model, images_of_noise(model_cfg, size))
-    except Exception as error:  # whatever it is goes into the table
+        test_step(model, random_images(model_cfg, size))
+    except Exception as error:  # any error goes into the table
         traceback.print_exc()
         # an assert mostly has no message
         text = str(error).strip() or traceback.extract_tb(
@@ -242,59 +190,3 @@ def attempt_apart(config: str,
         process.join()
         here.close()
     return Attempt(failed='run', error=error)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A config with the swapped backbone, and with its own where that
-    failed; on images of ``size`` pixels."""
-
-    config: str
-    size: int
-    swapped: Attempt
-    stock: Attempt | None = None
-
-    @property
-    def works(self) -> bool:
-        return not self.swapped.failed
-
-    @property
-    def ours(self) -> bool:
-        """Whether it fails by the swap: the stock config works."""
-        return not self.works and not self.stock.failed
-
-    @property
-    def verdict(self) -> str:
-        if self.works:
-            return 'works'
-        reason = f'{self.swapped.failed}: {self.swapped.error}'
-        if self.ours:
-            return f'fails by the swap, {reason}'
-        if (self.swapped.failed, self.swapped.error) == (self.stock.failed,
-                                                         self.stock.error):
-            return f'fails, as the stock config does, {reason}'
-        return (f'fails, {reason}; so does the stock config, '
-                f'{self.stock.failed}: {self.stock.error}')
-
-
-def try_config(config: str,
-               run: Callable[[str, str | None, int], Attempt],
-               backbone: str = 'SCConvResNet',
-               sizes: Sequence[int] = SIZES) -> Trial:
-    """Try the swapped backbone, and the stock config if that fails.
-
-    Args:
-        config (str): See :func:`attempt`.
-        run (Callable): Makes an :class:`Attempt` of a config, a backbone and
-            a size.
-        backbone (str): Defaults to 'SCConvResNet'.
-        sizes (Sequence[int]): Of the images, in pixels. The next one is taken
-            where a step fails with both backbones. Defaults to ``SIZES``.
-    """
-    for size in sizes:
-        new = run(config, backbone, size)
-        stock = run(config, None, size) if new.failed else None
-        trial = Trial(config, size, new, stock)
-        if trial.works or trial.ours or new.failed not in ('train', 'test'):
-            break
-    return trial

@@ -5,8 +5,7 @@ import os.path as osp
 from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff',
-              '.webp')
+from ..datasets.image_files import SUFFIXES
 
 
 @DATASETS.register_module()
@@ -61,12 +60,12 @@ class ImageFolder(BaseDataset):
             paths = [
                 osp.join(folder, file)
                 for folder, _, files in os.walk(osp.join(root, name))
-                for file in files if file.lower().endswith(EXTENSIONS)
+                for file in files if file.lower().endswith(SUFFIXES)
                 and not file.startswith('.')
             ]
             if not paths:
                 raise ValueError(f'{osp.join(root, name)}: no images '
-                                 f'({", ".join(EXTENSIONS)})')
+                                 f'({", ".join(SUFFIXES)})')
             data_list += [
                 dict(img_path=path, gt_label=label) for path in sorted(paths)
             ]

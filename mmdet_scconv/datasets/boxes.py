@@ -14,7 +14,7 @@ LARGE_SHARE_OF_CROWDS = 0.5
 SHARE_OF_CORNERS = 0.25
 
 
-def flaw_of_box(box: list, width: float, height: float) -> str | None:
+def box_problem(box: list, width: float, height: float) -> str | None:
     """What is wrong with a box (x1, y1, x2, y2) of an image, None if
     nothing. All in pixels."""
     x1, y1, x2, y2 = box
@@ -34,9 +34,9 @@ def flaw_of_box(box: list, width: float, height: float) -> str | None:
             'clipped')
 
 
-def is_left_out(flaw: str | None) -> bool:
-    """Whether a box with this flaw is no ground truth."""
-    return flaw is not None and flaw.endswith('left out')
+def is_left_out(problem: str | None) -> bool:
+    """Whether a box with this problem is no ground truth."""
+    return problem is not None and problem.endswith('left out')
 
 
 def rotation_of(attributes: object) -> float:

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from mmdet.registry import DATASETS
 from rich.progress import track
 
-from .boxes import flaw_of_box, is_left_out
-from .checked import CheckedDataset, differing_classes, through_the_door
+from .boxes import box_problem, is_left_out
+from .checked import CheckedDataset, differing_classes, with_checked_types
 from .findings import DataError, Finding
-from .image_files import MISSING, OWN_SIZE, flaw_of_image, size_of
+from .image_files import MISSING, OWN_SIZE, image_problem, size_of
 
 SPLITS = ('train', 'val', 'test')
 
@@ -28,14 +28,14 @@ def parts_of(cfg: dict) -> Iterator[dict]:
 
 
 def build_part(cfg: dict):
-    """A data set; ours has read nothing yet."""
-    cfg = through_the_door(cfg)
+    """A data set; a checked one has read nothing yet."""
+    cfg = with_checked_types(cfg)
     if issubclass(DATASETS.get(cfg['type']), CheckedDataset):
         cfg['lazy_init'] = True
     return DATASETS.build(cfg)
 
 
-def find_flaws(cfg: dict) -> Iterator[Finding]:
+def find_problems(cfg: dict) -> Iterator[Finding]:
     """All that is not right in a data set, annotations first.
 
     Args:
@@ -50,21 +50,21 @@ def find_flaws(cfg: dict) -> Iterator[Finding]:
     for part in parts_of(cfg):
         dataset = build_part(part)
         if isinstance(dataset, CheckedDataset):
-            infos = yield from flaws_of_annotations(dataset)
+            infos = yield from annotation_problems(dataset)
         else:
             infos = [dataset.get_data_info(i) for i in range(len(dataset))]
             for info in infos:
                 for instance in info.get('instances', ()):
-                    flaw = flaw_of_box(instance['bbox'], info['width'],
-                                       info['height'])
-                    if flaw:
-                        yield Finding('flawed', info['img_path'], flaw)
-        yield from flaws_of_images(dataset, infos)
+                    problem = box_problem(instance['bbox'], info['width'],
+                                          info['height'])
+                    if problem:
+                        yield Finding('warning', info['img_path'], problem)
+        yield from image_problems(dataset, infos)
         images += len(infos)
     return images
 
 
-def flaws_of_annotations(dataset: CheckedDataset) -> Iterator[Finding]:
+def annotation_problems(dataset: CheckedDataset) -> Iterator[Finding]:
     """
     Returns:
         list: Infos of the images that could be read.
@@ -80,18 +80,18 @@ def flaws_of_annotations(dataset: CheckedDataset) -> Iterator[Finding]:
     return infos
 
 
-def flaws_of_images(dataset, infos: list[dict]) -> Iterator[Finding]:
+def image_problems(dataset, infos: list[dict]) -> Iterator[Finding]:
     ignore_orientation = getattr(dataset, 'ignore_orientation', False)
     checked = isinstance(dataset, CheckedDataset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        flaws = pool.map(
-            lambda info: flaw_of_image(info['img_path'], info['width'],
+        problems = pool.map(
+            lambda info: image_problem(info['img_path'], info['width'],
                                        info['height'], ignore_orientation),
             infos)
-        for info, flaw in track(
-                zip(infos, flaws), 'images', total=len(infos)):
-            if flaw:
-                verdict, text = flaw
+        for info, problem in track(
+                zip(infos, problems), 'images', total=len(infos)):
+            if problem:
+                verdict, text = problem
                 if text == MISSING and checked:
                     text += f'; tried, in any case: {dataset.tried(info)}'
                 elif checked and text.endswith(OWN_SIZE):
@@ -103,12 +103,12 @@ def boxes_outside(dataset, info: dict) -> str:
     """How many boxes of an image are lost by its real size."""
     size = size_of(info['img_path'], dataset.ignore_orientation)
     lost = sum(
-        is_left_out(flaw_of_box(instance['bbox'], size.width, size.height))
+        is_left_out(box_problem(instance['bbox'], size.width, size.height))
         for instance in info['instances'])
     return f', {lost} of its {len(info["instances"])} boxes lie outside'
 
 
-def flaws_between(cfg: dict) -> Iterator[tuple[str, Finding]]:
+def problems_between(cfg: dict) -> Iterator[tuple[str, Finding]]:
     """What the splits of a config have against each other, with the split.
 
     Args:
@@ -135,6 +135,6 @@ def flaws_between(cfg: dict) -> Iterator[tuple[str, Finding]]:
             read = [osp.abspath(d.ann_file) for d in parts.get(split, ())]
             if file and read and osp.abspath(file) not in read:
                 yield split, Finding(
-                    'flawed', file,
+                    'warning', file,
                     f'is the ann_file of {split}_evaluator, and {split}_'
                     f'dataloader reads {parts[split][0].ann_file}')

@@ -1,8 +1,8 @@
-"""What MMDetection's VOC and COCO data sets have in common here: one door.
+"""What the checked VOC and COCO data sets have in common.
 
-Annotations of every tool come in through here, for training, evaluation and
-whatever reads a config's data: what is harmless is repaired and said once,
-what is not is refused by file, entry and value. MMDetection's own raise "no
+Training, evaluation and all tools read annotations with them. What is harmless
+is repaired and logged once; anything else is an error that names file, entry
+and value. MMDetection's own data sets raise "no
 element found" for a damaged XML file or KeyError for a JSON file without
 categories, train on background alone when no class name fits, and give wrong
 labels when a class is missing from a COCO file.
@@ -19,11 +19,11 @@ from .boxes import (
     LARGE_SHARE,
     LARGE_SHARE_OF_CROWDS,
     NORMALISED,
-    flaw_of_box,
+    box_problem,
     is_left_out,
 )
 from .findings import DataError, Findings, MissingFileError, say_once
-from .image_files import ImageSize, flaw_of_size, size_of
+from .image_files import ImageSize, size_of, size_problem
 
 ADVICE = {
     NORMALISED: 'multiply those by the width and height of their image',
@@ -103,7 +103,7 @@ class CheckedDataset:
             near = difflib.get_close_matches(
                 name.casefold(), [c.casefold() for c in classes], n=1)
             near = [c for c in classes if c.casefold() in near]
-            findings.flaw(
+            findings.warn(
                 f'class {name!r} is not in metainfo classes={classes}, boxes '
                 f'left out: {count}' +
                 (f'. Is it {near[0]!r}?' if near else ''))
@@ -122,7 +122,7 @@ class CheckedDataset:
         if usable:
             if broken >= LARGE_SHARE * total or \
                     crowd >= LARGE_SHARE_OF_CROWDS * total:
-                findings.flaw(
+                findings.warn(
                     f'{total - usable} of {total} boxes '
                     f'({100 * (total - usable) / total:.0f}%) cannot be '
                     f'trained on: {reasons}')
@@ -171,7 +171,7 @@ class CheckedDataset:
         path, annotated = info['img_path'], (info['width'], info['height'])
         size = size_of(path, self.ignore_orientation) or ImageSize(
             shape[1], shape[0], tuple(shape[1::-1]), 1)
-        verdict, text = flaw_of_size(size, *annotated) or ('', '')
+        verdict, text = size_problem(size, *annotated) or ('', '')
         if verdict == 'refused':
             raise DataError(f'image {path} {text}')
         say_once(f'{self.ann_file}: image {path} {text}')
@@ -179,7 +179,7 @@ class CheckedDataset:
         info['height'], info['width'] = shape
         info['instances'] = [
             instance for instance in info['instances'] if not is_left_out(
-                flaw_of_box(instance['bbox'], *shape[1::-1]))
+                box_problem(instance['bbox'], *shape[1::-1]))
         ]
         return self.run_pipeline(info)
 
@@ -203,16 +203,16 @@ def differing_classes(train: tuple, other: tuple) -> str:
             'tuple in all data sets of the config')
 
 
-def through_the_door(cfg: dict) -> dict:
-    """A data set's config with our types for MMDetection's."""
-    ours = dict(CocoDataset='CheckedCocoDataset',
-                XMLDataset='CheckedXMLDataset',
-                VOCDataset='CheckedVOCDataset')
+def with_checked_types(cfg: dict) -> dict:
+    """A copy of a data set's config, with checked types for MMDetection's."""
+    checked = dict(CocoDataset='CheckedCocoDataset',
+                   XMLDataset='CheckedXMLDataset',
+                   VOCDataset='CheckedVOCDataset')
     cfg = ConfigDict(cfg)
-    if cfg.get('type') in ours:
-        cfg.type = ours[cfg.type]
+    if cfg.get('type') in checked:
+        cfg.type = checked[cfg.type]
     if 'dataset' in cfg:
-        cfg.dataset = through_the_door(cfg.dataset)
+        cfg.dataset = with_checked_types(cfg.dataset)
     if 'datasets' in cfg:
-        cfg.datasets = [through_the_door(part) for part in cfg.datasets]
+        cfg.datasets = [with_checked_types(part) for part in cfg.datasets]
     return cfg

@@ -1,4 +1,4 @@
-"""COCO's format through the door."""
+"""A checked data set in COCO's format."""
 import os.path as osp
 
 from mmdet.datasets import CocoDataset
@@ -16,7 +16,7 @@ class CheckedCocoDataset(CheckedDataset, CocoDataset):
 
     @property
     def COCOAPI(self):
-        """The door, told where this data set's images are."""
+        """The reader, with the folder of this data set's images."""
         return self.open_file
 
     def open_file(self, path: str) -> CheckedCOCO:

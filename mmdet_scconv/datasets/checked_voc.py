@@ -1,4 +1,4 @@
-"""PASCAL VOC's format through the door."""
+"""Checked data sets in PASCAL VOC's format."""
 import os.path as osp
 
 from mmdet.datasets import VOCDataset, XMLDataset
@@ -10,12 +10,12 @@ from .boxes import (
     NO_AREA,
     NORMALISED,
     OUTSIDE,
-    flaw_of_box,
+    box_problem,
     is_left_out,
 )
 from .checked import CheckedDataset
 from .findings import DataError, Findings
-from .image_files import SUFFIXES, ImageFolder, flaw_of_size, other_names
+from .image_files import SUFFIXES, ImageFolder, other_names, size_problem
 from .voc_xml import VOC_BOX, read_image_set, read_voc, size_in
 
 
@@ -116,36 +116,36 @@ class CheckedXMLDataset(CheckedDataset, XMLDataset):
         names = [node.findtext('name') for node in nodes]
         self.unknown.update(n for n in names if n not in self.cat2label)
         instances = self._parse_instance_info(root)
-        flaws = [flaw_of_box(instance['bbox'], info['width'], info['height'])
-                 for instance in instances]
-        if not any(flaws):
+        size = info['width'], info['height']
+        problems = [box_problem(instance['bbox'], *size)
+                    for instance in instances]
+        if not any(problems):
             info['instances'] = instances
             return
         path = info['xml_path']
-        if any(BEYOND in f or OUTSIDE in f for f in flaws if f) and image:
+        if any(BEYOND in f or OUTSIDE in f for f in problems if f) and image:
             own = self.images.size(image)
-            verdict, text = own and flaw_of_size(
-                own, info['width'], info['height']) or ('', '')
+            verdict, text = own and size_problem(own, *size) or ('', '')
             if verdict == 'refused':
                 self.findings.refuse(text, info['img_path'])
             elif verdict:
-                self.findings.flaw(text, info['img_path'])
+                self.findings.warn(text, info['img_path'])
                 info['width'], info['height'] = own.width, own.height
         known = [node for node, n in zip(nodes, names) if n in self.cat2label]
         for instance, node in zip(instances, known):
-            flaw = flaw_of_box(instance['bbox'], info['width'],
-                               info['height'])
+            problem = box_problem(instance['bbox'], info['width'],
+                                  info['height'])
             written = [float(node.find('bndbox').findtext(tag))
                        for tag in VOC_BOX]
-            if flaw and 0 <= min(written) and max(written) <= 1:
-                flaw = (f'box ({", ".join(map("{:g}".format, written))}) is '
-                        f'{NORMALISED}, left out')
-            if flaw:
-                self.findings.flaw(flaw, path)
-            if is_left_out(flaw):
+            if problem and 0 <= min(written) and max(written) <= 1:
+                shown = ', '.join(map('{:g}'.format, written))
+                problem = f'box ({shown}) is {NORMALISED}, left out'
+            if problem:
+                self.findings.warn(problem, path)
+            if is_left_out(problem):
                 self.findings.lost[
-                    NORMALISED if NORMALISED in flaw else
-                    'without area' if NO_AREA in flaw else
+                    NORMALISED if NORMALISED in problem else
+                    'without area' if NO_AREA in problem else
                     'outside of their image'] += 1
             else:
                 info['instances'].append(instance)

@@ -1,4 +1,4 @@
-"""pycocotools' reader behind the door."""
+"""pycocotools' reader over a checked file."""
 from collections import Counter
 
 from mmdet.datasets.api_wrappers import COCO

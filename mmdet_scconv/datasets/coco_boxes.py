@@ -12,10 +12,10 @@ from .boxes import (
     OUTSIDE,
     ROTATED,
     SHARE_OF_CORNERS,
-    flaw_of_box,
+    box_problem,
     rotation_of,
 )
-from .image_files import flaw_of_size, other_names
+from .image_files import other_names, size_problem
 
 NUMBERS = {int, float}
 MOST_PIXELS = 1 << 20  # OpenCV's limit for a side
@@ -193,7 +193,7 @@ def check_boxes(reader, boxes: np.ndarray) -> None:
         return
     for ann in annotations:
         if 'attributes' in ann and rotation_of(ann['attributes']):
-            findings.flaw(
+            findings.warn(
                 f'{reader.name("annotations", ann)}: '
                 f'{ROTATED.format(rotation_of(ann["attributes"]))}')
     limits = np.array([sizes[ann['image_id']] for ann in annotations])
@@ -208,29 +208,30 @@ def check_boxes(reader, boxes: np.ndarray) -> None:
         x, y, width, height = ann['bbox']
         box = (x, y, x + width, y + height)
         size = limits[i]
-        flaw = flaw_of_box(box, *size)
-        if flaw and (OUTSIDE in flaw or BEYOND in flaw) and reader.images:
+        problem = box_problem(box, *size)
+        if reader.images and problem and (
+                OUTSIDE in problem or BEYOND in problem):
             if ann['image_id'] not in remeasured:
                 remeasured[ann['image_id']] = remeasure(
                     reader, images[ann['image_id']], size)
-            flaw = flaw_of_box(box, *remeasured[ann['image_id']])
+            problem = box_problem(box, *remeasured[ann['image_id']])
         reason = None
-        if flaw and (NO_AREA in flaw or OUTSIDE in flaw):
-            reason = 'without area' if NO_AREA in flaw else \
+        if problem and (NO_AREA in problem or OUTSIDE in problem):
+            reason = 'without area' if NO_AREA in problem else \
                 'outside of their image'
             lost.add(i)
         elif 0 <= min(box) and max(box) <= 1 and min(size) > 1:
             reason = NORMALISED
-            flaw = (f'bbox={ann["bbox"]} is {NORMALISED}: write x, y, width, '
-                    'height in pixels')
+            problem = (f'bbox={ann["bbox"]} is {NORMALISED}: write x, y, '
+                       'width, height in pixels')
         elif min(width, height) < 1:
             reason = 'smaller than a pixel'
-            flaw = (f'box of {width:g} x {height:g} pixels, '
-                    f'area={ann["area"]:g}, is too small to be trained on')
+            problem = (f'box of {width:g} x {height:g} pixels, '
+                       f'area={ann["area"]:g}, is too small to be trained on')
         if reason:
             findings.lost[reason] += 1
-        if flaw:
-            findings.flaw(f'{reader.name("annotations", ann)}: {flaw}')
+        if problem:
+            findings.warn(f'{reader.name("annotations", ann)}: {problem}')
     if lost:
         reader.lists['annotations'] = [
             ann for i, ann in enumerate(annotations) if i not in lost
@@ -241,14 +242,14 @@ def remeasure(reader, image: dict, size: tuple) -> tuple:
     """The size of an image that a box does not fit: its own, if the file is
     there."""
     own = own_size(reader, image)
-    flaw = own and flaw_of_size(own, *size)
-    if not flaw:
+    problem = own and size_problem(own, *size)
+    if not problem:
         return size
-    verdict, text = flaw
+    verdict, text = problem
     if verdict == 'refused':
         reader.refuse('images', image, text)
         return size
-    reader.findings.flaw(f'{reader.name("images", image)} {text}')
+    reader.findings.warn(f'{reader.name("images", image)} {text}')
     image['width'], image['height'] = own.width, own.height
     return own.width, own.height
 

@@ -2,7 +2,7 @@
 found, whole columns at a time, as such a file has a million boxes."""
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .coco_boxes import check_boxes, repair_areas, repair_boxes
 from .findings import DataError, Findings, read_flag
@@ -56,6 +56,15 @@ def read_json(path: str) -> dict:
                         "file: an object with 'images', 'annotations' and "
                         "'categories'")
     return data
+
+
+def coco_content(images: list[dict], annotations: list[dict],
+                 classes: Sequence[str]) -> dict:
+    """The content of a COCO file; ids of categories count from 1."""
+    categories = [dict(id=i, name=name)
+                  for i, name in enumerate(classes, start=1)]
+    return dict(
+        images=images, annotations=annotations, categories=categories)
 
 
 class CocoReader:
@@ -177,7 +186,7 @@ class CocoReader:
         for category in self.lists['categories']:
             name = category['name']
             if name != name.strip():
-                self.findings.flaw(f'{self.name("categories", category)} has '
+                self.findings.warn(f'{self.name("categories", category)} has '
                                    f'name={name!r}, read as {name.strip()!r}')
                 category['name'] = name.strip()
         names = Counter(column(self.lists['categories'], 'name'))

@@ -15,13 +15,16 @@ One folder holds both formats::
 """
 import json
 import os
-import shutil
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from rich.progress import track
+
+from ..atomic import new_folder
+from ..layers.common import check, is_int
+from .coco_json import coco_content
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
            'eight', 'nine')
@@ -158,11 +161,7 @@ def coco_annotations(images: list[dict], boxes: list[list[Box]]) -> dict:
                     iscrowd=0))
     return dict(
         info=dict(description='handwritten digits on textures'),
-        images=images,
-        annotations=annotations,
-        categories=[
-            dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)
-        ])
+        **coco_content(images, annotations, CLASSES))
 
 
 def make_digits(root: str,
@@ -171,9 +170,6 @@ def make_digits(root: str,
                 size: int = 128,
                 seed: int = 0) -> None:
     """Write the data set to ``root``, in COCO and in VOC format.
-
-    It is made beside ``root`` and moved there when complete: a folder of that
-    name is always a whole data set.
 
     Args:
         root (str): A folder that does not exist yet.
@@ -189,41 +185,40 @@ def make_digits(root: str,
     for name, value, minimum in (('num_train', num_train, 1),
                                  ('num_val', num_val, 1), ('size', size, 64),
                                  ('seed', seed, 0)):
-        if value < minimum:
-            raise ValueError(
-                f'{name}={value} is not valid: an int >= {minimum}')
-    root = os.path.abspath(root)
-    if os.path.exists(root):
-        raise FileExistsError(f'root={root!r} exists: delete it, or name '
-                              'another folder')
+        check(is_int(value, minimum), name, value, f'an int >= {minimum}')
     samples = split_samples(seed)
-    unfinished = f'{root}.unfinished'
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for folder in ('JPEGImages', 'annotations', 'Annotations',
-                   'ImageSets/Main'):
-        os.makedirs(os.path.join(unfinished, folder))
-    for index, (split, count) in enumerate((('train', num_train),
-                                            ('val', num_val))):
-        rng = np.random.default_rng([seed, index])
-        images, boxes = [], []
-        for i in track(range(count), description=f'{split} images'):
-            image, image_boxes = make_image(rng, size, *samples[split])
-            name = f'{split}_{i:04d}'
-            cv2.imwrite(
-                os.path.join(unfinished, 'JPEGImages', f'{name}.jpg'), image,
-                [cv2.IMWRITE_JPEG_QUALITY, 95])
-            write_voc(
-                os.path.join(unfinished, 'Annotations', f'{name}.xml'),
-                f'{name}.jpg', size, image_boxes)
-            images.append(
-                dict(id=i, file_name=f'{name}.jpg', width=size, height=size))
-            boxes.append(image_boxes)
-        with open(
-                os.path.join(unfinished, 'annotations',
-                             f'instances_{split}.json'), 'w') as f:
-            json.dump(coco_annotations(images, boxes), f)
-        with open(
-                os.path.join(unfinished, 'ImageSets', 'Main',
-                             f'{split}.txt'), 'w') as f:
-            f.writelines(f'{split}_{i:04d}\n' for i in range(count))
-    os.rename(unfinished, root)
+    with new_folder(root) as folder:
+        for index, (split, count) in enumerate((('train', num_train),
+                                                ('val', num_val))):
+            write_split(folder, split, count, size,
+                        np.random.default_rng([seed, index]), *samples[split])
+
+
+def write_split(folder: str, split: str, count: int, size: int,
+                rng: np.random.Generator, glyphs: np.ndarray,
+                labels: np.ndarray) -> None:
+    """Write one split's images, and its annotations in both formats."""
+    for name in ('JPEGImages', 'annotations', 'Annotations',
+                 'ImageSets/Main'):
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+    images, boxes = [], []
+    for i in track(range(count), description=f'{split} images'):
+        image, image_boxes = make_image(rng, size, glyphs, labels)
+        name = f'{split}_{i:04d}'
+        cv2.imwrite(
+            os.path.join(folder, 'JPEGImages', f'{name}.jpg'), image,
+            [cv2.IMWRITE_JPEG_QUALITY, 95])
+        write_voc(
+            os.path.join(folder, 'Annotations', f'{name}.xml'), f'{name}.jpg',
+            size, image_boxes)
+        images.append(
+            dict(id=i, file_name=f'{name}.jpg', width=size, height=size))
+        boxes.append(image_boxes)
+    with open(
+            os.path.join(folder, 'annotations', f'instances_{split}.json'),
+            'w') as f:
+        json.dump(coco_annotations(images, boxes), f)
+    with open(
+            os.path.join(folder, 'ImageSets', 'Main', f'{split}.txt'),
+            'w') as f:
+        f.writelines(f'{split}_{i:04d}\n' for i in range(count))

@@ -1,8 +1,8 @@
 """What is not right in a data set's annotations, and what is done about it.
 
-Three verdicts: *repaired* (nothing is lost, the meaning is plain), *flawed*
-(used otherwise than it is written, or left out) and *refused* (no training
-starts). Readers collect them all; nobody stops at the first.
+Three verdicts: *repaired* (nothing is lost, the meaning is plain), *warning*
+(left out, or not used as it is written) and *refused* (no training starts).
+Readers collect all of them and do not stop at the first.
 """
 import logging
 from collections import Counter
@@ -12,10 +12,12 @@ from functools import cache
 
 from mmengine.logging import print_log
 
+from ..errors import UserError
+
 HOW_TO_LIST = 'tools/misc/check_dataset.py CONFIG lists all'
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Data that cannot be trained on; names the file and what is wrong."""
 
 
@@ -56,7 +58,7 @@ class Findings:
     Attributes:
         file (str): The annotation file, or list of images.
         repairs (dict): By what was done.
-        flaws (list): Of ``Finding``.
+        warnings (list): Of ``Finding``.
         refusals (list): Of ``Finding``.
         notes (list): Of ``Finding``: right, but good to know.
         lost (Counter): Boxes that cannot be trained on, by reason.
@@ -64,7 +66,7 @@ class Findings:
 
     file: str
     repairs: dict[str, Repair] = field(default_factory=dict)
-    flaws: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
     refusals: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     lost: Counter = field(default_factory=Counter)
@@ -80,8 +82,8 @@ class Findings:
         """
         self.repairs.setdefault(what, Repair(0, where)).count += count
 
-    def flaw(self, text: str, file: str | None = None) -> None:
-        self.flaws.append(Finding('flawed', file or self.file, text))
+    def warn(self, text: str, file: str | None = None) -> None:
+        self.warnings.append(Finding('warning', file or self.file, text))
 
     def refuse(self, text: str, file: str | None = None,
                missing: bool = False) -> None:
@@ -98,7 +100,7 @@ class Findings:
 
     def __iter__(self) -> Iterator[Finding]:
         yield from self.refusals
-        yield from self.flaws
+        yield from self.warnings
         for what, repair in self.repairs.items():
             yield Finding('repaired', self.file, self.describe(what, repair))
         yield from self.notes
@@ -108,14 +110,14 @@ class Findings:
         return f'{what}: {repair.count}, first: {repair.first}'
 
     def say(self) -> None:
-        """Log the repairs, a line a kind, and how many flaws there are."""
+        """Log the repairs, a line a kind, and the number of warnings."""
         for what, repair in self.repairs.items():
             say_once(f'{self.file}: repaired: {self.describe(what, repair)}')
         for note in self.notes:
             say_once(f'{note.file}: {note.text}')
-        if self.flaws:
-            first = self.flaws[0]
-            say_once(f'{self.file}: flaws: {len(self.flaws)}, first: '
+        if self.warnings:
+            first = self.warnings[0]
+            say_once(f'{self.file}: warnings: {len(self.warnings)}, first: '
                      f'{first.file}: {first.text} ({HOW_TO_LIST})')
 
     def raise_refused(self) -> None:

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm',
+            '.pgm')
 EXIF_ORIENTATION = 0x0112
 MISSING = 'is missing'
 OWN_SIZE = "the image's own size counts"
@@ -158,7 +159,7 @@ def size_of(path: str, ignore_orientation: bool = False) -> ImageSize | None:
                      (orientation or 6) if turned else 1)
 
 
-def flaw_of_size(size: ImageSize, width: float, height: float
+def size_problem(size: ImageSize, width: float, height: float
                  ) -> tuple[str, str] | None:
     """Verdict and text where an image's size is not as annotated, None where
     it is."""
@@ -171,12 +172,12 @@ def flaw_of_size(size: ImageSize, width: float, height: float
             'applied, as it is: its boxes would be wrong. Set '
             "color_type='color_ignore_orientation' for LoadImageFromFile in "
             'both pipelines, or rewrite the image upright')
-    return 'flawed', (
+    return 'warning', (
         f'has {size.width} x {size.height} pixels, and is annotated as '
         f'{width:g} x {height:g}: {OWN_SIZE}')
 
 
-def flaw_of_image(path: str, width: int, height: int,
+def image_problem(path: str, width: int, height: int,
                   ignore_orientation: bool = False) -> tuple[str, str] | None:
     """Verdict and text of what is wrong with an image file, None if nothing.
 
@@ -200,20 +201,20 @@ def flaw_of_image(path: str, width: int, height: int,
     except Image.DecompressionBombError:
         pass  # larger than PIL reads
     except Exception as error:  # a damaged image can raise anything
-        return ('refused' if shown is None else 'flawed',
+        return ('refused' if shown is None else 'warning',
                 f'cannot be read: {error}')
     if shown is None:
         return 'refused', 'cannot be read by OpenCV'
     size = size_of(path, ignore_orientation)
-    flaw = flaw_of_size(size, width, height)
-    if flaw:
-        return flaw
+    problem = size_problem(size, width, height)
+    if problem:
+        return problem
     if size.orientation != 1 and size.stored == (width, height):
-        return 'flawed', (
+        return 'warning', (
             f'is turned as its EXIF orientation {size.orientation} says, and '
             'the size does not tell whether its boxes are: look at them with '
             'tools/analysis_tools/browse_dataset.py')
     if deep:
-        return 'flawed', ('has 16 bits a channel, of which the upper 8 are '
+        return 'warning', ('has 16 bits a channel, of which the upper 8 are '
                           'used')
     return None

@@ -1,4 +1,4 @@
-"""MMDetection's COCO and VOC metrics on annotations from the door."""
+"""MMDetection's COCO and VOC metrics on checked annotations."""
 import numpy as np
 from mmdet.evaluation import CocoMetric, VOCMetric
 from mmdet.registry import METRICS

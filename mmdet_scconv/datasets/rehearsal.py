@@ -20,7 +20,7 @@ import numpy as np
 from mmdet.datasets import CocoDataset, VOCDataset
 from rich.progress import track
 
-from .prepare import COCO_COUNTS, SOURCES, VOC_COUNTS
+from .sources import COCO_COUNTS, SOURCES, VOC_COUNTS
 
 SIZE = (40, 48)  # height, width: MMDetection's VOC drops images under 32
 GRID = (2, 4)  # rows and columns of objects

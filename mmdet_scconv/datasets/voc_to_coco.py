@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from mmdet.datasets import VOCDataset
 
+from ..atomic import write_atomically
 from .checked_voc import CheckedXMLDataset
+from .coco_json import coco_content
 
 VOC_CLASSES = VOCDataset.METAINFO['classes']
 
@@ -81,15 +83,8 @@ def voc_to_coco(data_root: str,
                          f'these names; the annotations have '
                          f'{dict(other_classes)}')
     os.makedirs(osp.dirname(osp.abspath(out_file)), exist_ok=True)
-    with open(out_file, 'w') as f:
-        json.dump(
-            dict(
-                images=images,
-                annotations=annotations,
-                categories=[
-                    dict(id=i, name=name)
-                    for i, name in enumerate(classes, start=1)
-                ]), f)
+    content = coco_content(images, annotations, classes)
+    write_atomically(out_file, json.dumps(content).encode())
     return dict(
         images=len(images),
         boxes=len(annotations),

@@ -74,14 +74,14 @@ def read_voc(content: bytes, path: str, findings: Findings) -> ET.Element:
         written = node.findtext('name') or ''
         name = written.strip()
         called = f'object {i} ({name})' if name else f'object {i}'
-        flaw = flaw_of_object(node, name)
-        if flaw:
-            findings.refuse(f'{called} {flaw}', path)
+        problem = object_problem(node, name)
+        if problem:
+            findings.refuse(f'{called} {problem}', path)
             root.remove(node)
             continue
         if name != written:
             node.find('name').text = name
-            findings.flaw(f'{called} has name={written!r}, read as {name!r}',
+            findings.warn(f'{called} has name={written!r}, read as {name!r}',
                           path)
         repair_difficult(node, f'{path}: {called}', findings)
         attributes = node.find('attributes')
@@ -91,11 +91,11 @@ def read_voc(content: bytes, path: str, findings: Findings) -> ET.Element:
                 for a in attributes.findall('attribute')
             })
             if degrees:
-                findings.flaw(f'{called}: {ROTATED.format(degrees)}', path)
+                findings.warn(f'{called}: {ROTATED.format(degrees)}', path)
     return root
 
 
-def flaw_of_object(node: ET.Element, name: str) -> str | None:
+def object_problem(node: ET.Element, name: str) -> str | None:
     """Why an object cannot be read, None if it can."""
     if not name:
         return 'has no name: mend or remove it'

@@ -1,114 +1,25 @@
 """A whole Faster R-CNN as one graph of fixed-size steps.
 
 It does what MMDetection's ``predict`` does, in terms that can be traced with
-any batch size, height and width: where MMDetection has as many boxes as there
-are, here are the most that there can be, and those that are none have a score
-below zero.
+any batch size, height and width. MMDetection has as many boxes as were found;
+here there is always the largest possible number, and those that are no
+detection have a score below zero.
 """
 import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import RoIAlign
-from mmdet.models.dense_heads import RPNHead
-from mmdet.models.detectors import FasterRCNN, TwoStageDetector
-from mmdet.models.roi_heads import SingleRoIExtractor, StandardRoIHead
-from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
-from mmdet.models.task_modules.prior_generators import AnchorGenerator
-from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from .judge import Difference
 from .operators import padded_nms, roi_align
+from .reference import pad_images, size_divisor_of
+from .supported import check_detector
 
 NOTHING = -1.  # score of what is no box
-# Detections whose score is so near to the lowest that is kept may be there or
-# not: rounding decides.
-NEAR_CUT = 1e-3
 # MMDetection's default of DeltaXYWHBBoxCoder.decode
 MAX_LOG_RATIO = abs(math.log(16 / 1000))
-
-
-def check_kind(name: str, part, *kinds: type) -> None:
-    """Raises:
-        ValueError: If a part of a detector is not exactly of these kinds.
-    """
-    if type(part) not in kinds:
-        raise ValueError(
-            f'{name} {type(part).__name__} cannot be exported with the whole '
-            'detector: only ' + ' or '.join(kind.__name__ for kind in kinds) +
-            '. Its backbone can be exported alone')
-
-
-def check_setting(ok: bool, name: str, value, allowed: str) -> None:
-    """Raises:
-        ValueError: If a setting of a detector is not ``allowed``.
-    """
-    if not ok:
-        raise ValueError(
-            f'{name}={value!r} cannot be exported with the whole detector: '
-            f'only {allowed}. Its backbone can be exported alone')
-
-
-def check_nms(name: str, cfg: dict) -> None:
-    """Raises:
-        ValueError: If an NMS is not the plain one.
-    """
-    check_setting(
-        cfg.get('type') == 'nms'
-        and set(cfg) <= {'type', 'iou_threshold', 'split_thr'}, name,
-        dict(cfg), "dict(type='nms', iou_threshold=...)")
-
-
-def check_coder(name: str, coder) -> None:
-    """Raises:
-        ValueError: If boxes are coded in a way that is not built here.
-    """
-    check_kind(name, coder, DeltaXYWHBBoxCoder)
-    check_setting(coder.clip_border and not coder.add_ctr_clamp, name,
-                  (coder.clip_border, coder.add_ctr_clamp),
-                  'clip_border=True, add_ctr_clamp=False')
-
-
-def check_detector(model: nn.Module) -> None:
-    """Check that :class:`DetectorGraph` does what a detector does.
-
-    Raises:
-        ValueError: If not; says which part of it is another.
-    """
-    check_kind('detector', model, FasterRCNN, TwoStageDetector)
-    rpn, roi_head = model.rpn_head, model.roi_head
-    check_kind('rpn_head', rpn, RPNHead)
-    check_kind('anchor_generator', rpn.prior_generator, AnchorGenerator)
-    check_coder('rpn_head.bbox_coder', rpn.bbox_coder)
-    check_setting(rpn.use_sigmoid_cls, 'rpn_head.loss_cls.use_sigmoid', False,
-                  'True')
-    check_setting(rpn.test_cfg.nms_pre > 0, 'test_cfg.rpn.nms_pre',
-                  rpn.test_cfg.nms_pre, 'a number > 0')
-    check_nms('test_cfg.rpn.nms', rpn.test_cfg.nms)
-    check_kind('roi_head', roi_head, StandardRoIHead)
-    check_setting(not roi_head.with_mask and not roi_head.with_shared_head,
-                  'mask_head or shared_head', True, 'a roi_head without them')
-    extractor, head = roi_head.bbox_roi_extractor, roi_head.bbox_head
-    check_kind('bbox_roi_extractor', extractor, SingleRoIExtractor)
-    for layer in extractor.roi_layers:
-        check_kind('roi_layer', layer, RoIAlign)
-        check_setting(layer.pool_mode == 'avg', 'roi_layer.pool_mode',
-                      layer.pool_mode, "'avg'")
-    check_setting(
-        isinstance(head, ConvFCBBoxHead) and head.with_reg
-        and not head.custom_cls_channels, 'bbox_head',
-        type(head).__name__, 'a ConvFCBBoxHead with softmax and boxes')
-    check_coder('bbox_head.bbox_coder', head.bbox_coder)
-    check_nms('test_cfg.rcnn.nms', roi_head.test_cfg.nms)
-
-
-def pad_images(images: Tensor, divisor: int) -> Tensor:
-    """Zeros at right and bottom, as MMDetection's preprocessor puts them."""
-    height, width = images.shape[2:]
-    return F.pad(images, (0, -width % divisor, 0, -height % divisor))
 
 
 def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor,
@@ -260,110 +171,3 @@ class DetectorGraph(nn.Module):
         return (torch.where(found.unsqueeze(2), take(boxes, index), 0),
                 torch.where(found, scores.gather(1, index), 0),
                 torch.where(found, index % classes, -1))
-
-
-def size_divisor_of(model: nn.Module) -> int:
-    """What a model's preprocessor pads height and width to a multiple of."""
-    return getattr(model.data_preprocessor, 'pad_size_divisor', 1)
-
-
-class PaddedBackbone(nn.Module):
-    """A detector's backbone, with images as :class:`Predictions` gets them.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.backbone = model.backbone
-        self.divisor = size_divisor_of(model)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.backbone(pad_images(images, self.divisor))
-
-
-class Predictions(nn.Module):
-    """MMDetection's own ``predict``, with :class:`DetectorGraph`'s outputs.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        padded = pad_images(images, size_divisor_of(self.model))
-        samples = [
-            DetDataSample(
-                metainfo=dict(
-                    img_shape=tuple(images.shape[2:]),
-                    ori_shape=tuple(images.shape[2:]),
-                    pad_shape=tuple(padded.shape[2:]),
-                    batch_input_shape=tuple(padded.shape[2:]),
-                    scale_factor=(1., 1.))) for _ in images
-        ]
-        number = self.model.roi_head.test_cfg.max_per_img
-        boxes = images.new_zeros(len(images), number, 4)
-        scores = images.new_zeros(len(images), number)
-        labels = images.new_full((len(images), number), -1, dtype=torch.long)
-        for i, sample in enumerate(
-                self.model.predict(padded, samples, rescale=False)):
-            found = sample.pred_instances
-            boxes[i, :len(found)] = found.bboxes
-            scores[i, :len(found)] = found.scores
-            labels[i, :len(found)] = found.labels
-        return boxes, scores, labels
-
-
-def detection_differences(expected: Sequence[Tensor],
-                          found: Sequence[Tensor],
-                          score_threshold: float) -> list[Difference]:
-    """How far each detection is from the nearest one of its class among the
-    others; their order does not matter, as rounding decides it.
-
-    Args:
-        expected (Sequence[Tensor]): Boxes, scores and labels, as of
-            :class:`DetectorGraph`.
-        found (Sequence[Tensor]): The same.
-        score_threshold (float): The lowest score that is kept.
-
-    Returns:
-        list: A Difference an image. ``absolute`` is in pixels of the boxes,
-        ``relative`` the larger one of the boxes' (to the largest coordinate)
-        and the scores'. Infinite where a detection of one is not among the
-        other's.
-    """
-    return [
-        difference_of_image(one, other, score_threshold)
-        for one, other in zip(zip(*expected), zip(*found))
-    ]
-
-
-def difference_of_image(expected: Sequence[Tensor], found: Sequence[Tensor],
-                        score_threshold: float) -> Difference:
-    """:func:`detection_differences` of one image."""
-    cut = score_threshold
-    sides = []
-    for boxes, scores, labels in (expected, found):
-        real = labels >= 0
-        if real.all():
-            cut = max(cut, scores.min().item())
-        sides.append((boxes[real], scores[real], labels[real]))
-    absolute, relative, compared = 0., 0., 0
-    for one, (boxes, scores, labels) in (sides, sides[::-1]):
-        sure = one[1] > cut + NEAR_CUT
-        number = int(sure.sum())
-        if not number:
-            continue
-        if not len(boxes):
-            return Difference(math.inf, math.inf, number)
-        pixels = torch.cdist(one[0][sure], boxes, p=math.inf)
-        distances = torch.maximum(
-            pixels / one[0].max(),
-            (one[1][sure].unsqueeze(1) - scores).abs())
-        distances[one[2][sure].unsqueeze(1) != labels] = math.inf
-        nearest, index = distances.min(1)
-        relative = max(relative, nearest.max().item())
-        absolute = max(absolute,
-                       pixels.gather(1, index.unsqueeze(1)).max().item())
-        compared = max(compared, number)
-    if math.isinf(relative):
-        absolute = math.inf
-    return Difference(absolute, relative, compared)

@@ -1,31 +1,46 @@
 """Whether an exported file does what the model does, image by image.
 
-An SRU compares each value with a threshold. Where rounding takes one across,
-all that follows differs by percents, in whatever rounds otherwise: PyTorch in
-float32 from PyTorch in float64, too. So images are judged of which no value
-comes near a threshold, and each of these must agree.
+Images that can be judged (:mod:`.gates`) must agree, each of them.
 """
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.scconv import SRU, SCConv
+from ..errors import UserError
+from .gates import Gates
 
-# Small ones, as few values must come near a threshold; odd
-# ones, and a batch of one. A .pt2 cannot be run where a map that was wider is
-# one pixel wide.
+# Small images, as few of their values must come near a threshold; odd sizes,
+# and a batch of one. A .pt2 cannot be run where a map that was wider is one
+# pixel wide.
 CHECKED = ((1, 40, 56), (2, 33, 47), (3, 34, 33))
 DETECTOR_CHECKED = ((1, 65, 96), (2, 67, 65), (3, 66, 70))
-# A value is near a threshold within so many times the rounding of its channel
-# (root mean square of float32's difference to float64's).
-NEAR = 4
-# see moves()
+# see is_undecided()
 COPIES, PERTURBATION = 8, 1e-6
+# A file that is wrong on a tenth of all images is wrong on one of so many,
+# with a probability of 0.999.
+JUDGED = 64
+MOST_DRAWN = 10 * JUDGED  # among which so many must be found
+# Pictures are judged with a few random perturbations, as large as they can be.
+PICTURE_DRAWS, PICTURE_JUDGED, PICTURE_NOISE = 20, 4, 0.01
+LEAST_SIZE, PICTURE_SIZES = 66, (160, 112, 80, 66)
+
+
+class WrongExport(UserError):
+    """A file that does not do what the model does, or for which this cannot
+    be determined.
+
+    Args:
+        message (str): What is wrong, in one line.
+        comparisons (Sequence[Comparison]): What was measured until then.
+    """
+
+    def __init__(self, message: str, comparisons: Sequence = ()) -> None:
+        super().__init__(message)
+        self.comparisons = comparisons
 
 
 @dataclass(frozen=True)
@@ -99,69 +114,12 @@ class Part:
     gated: nn.Module | None = None
 
 
-class Gates:
-    """The thresholds in a module: of the SRUs.
+def is_undecided(part: Part, image: Tensor, tolerance: float) -> bool:
+    """Whether a millionth of the pixels changes the reference's own outputs
+    of an image, (1, 3, H, W), by more than ``tolerance``.
 
-    Args:
-        module (nn.Module): Called with images; stays as it is.
+    A detector has more thresholds than those of the SRUs, e.g. in its NMS.
     """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.networks = ()
-        if not any(isinstance(part, SRU) for part in module.modules()):
-            return
-        single = copy.deepcopy(module)
-        for part in single.modules():
-            if isinstance(part, SCConv):
-                part.implementation = 'reference'  # in which hooks fire
-        self.networks = single, copy.deepcopy(single).double()
-
-    def clear(self, images: Tensor) -> list[bool]:
-        """Whether no value of an image comes near a threshold.
-
-        Args:
-            images (Tensor): (N, 3, H, W), float32.
-        """
-        found = [True] * len(images)
-        if not self.networks:
-            return found
-        single, double = self.networks
-        with torch.no_grad(), gated_values(single) as rounded, \
-                gated_values(double) as exact:
-            single(images)
-            double(images.double())
-        for (one, values), (other, _) in zip(rounded, exact, strict=True):
-            rounding = (one.double() - other).square().mean((2, 3), True)
-            near = other.abs() <= NEAR * rounding.sqrt()
-            near &= values != 0  # what a ReLU left stays 0 on either side
-            found = [clear and not near[i].any()
-                     for i, clear in enumerate(found)]
-        return found
-
-
-@contextmanager
-def gated_values(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collects, of each call of an SRU, how far its logits are from the
-    threshold, and the values that are gated by them: (N, C, H, W)."""
-    found = []
-    handles = [
-        part.register_forward_pre_hook(
-            lambda sru, inputs: found.append(
-                (sru.gate_logits(inputs[0]) - sru.gate_logit_threshold,
-                 inputs[0])))
-        for part in network.modules() if isinstance(part, SRU)
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def moves(part: Part, image: Tensor, tolerance: float) -> bool:
-    """Whether the reference's own outputs of an image, (1, 3, H, W), change
-    by more than ``tolerance`` when its pixels do by a millionth: a detector
-    has other thresholds than the SRUs', in its NMS."""
     generator = torch.Generator().manual_seed(0)
     copies = image.repeat(COPIES, 1, 1, 1)
     noise = torch.randn(copies.shape, generator=generator)
@@ -207,7 +165,7 @@ class Tally:
             found = part.differences(part.reference(images), run(images))
             for i, difference in enumerate(found):
                 wrong = difference.relative > self.tolerance
-                if not clear[i] or wrong and moves(
+                if not clear[i] or wrong and is_undecided(
                         part, images[i:i + 1], self.tolerance):
                     continue
                 self.judged += 1
@@ -215,3 +173,67 @@ class Tally:
                 self.absolute = max(self.absolute, difference.absolute)
                 self.relative = max(self.relative, difference.relative)
                 self.compared += difference.compared
+
+
+def shrink(images: Tensor, most: int) -> Tensor:
+    """Bring images, (N, 3, H, W), to a size at which they can be judged: the
+    longer side to ``most`` pixels at most, where the shorter one allows."""
+    longest = max(images.shape[2:])
+    if longest <= most:
+        return images
+    size = [max(LEAST_SIZE, round(s * most / longest))
+            for s in images.shape[2:]]
+    return F.interpolate(images, size, mode='bilinear', antialias=True)
+
+
+def judge_random(part: Part, gates: Gates, run: Callable,
+                shapes: Sequence[tuple[int, int, int]], tolerance: float,
+                generator: torch.Generator) -> list[Tally]:
+    """Judge a file with random images of some shapes, until ``JUDGED`` of
+    them were judged or one is wrong.
+
+    Raises:
+        WrongExport: If too few can be judged.
+    """
+    tallies = [Tally(tolerance) for _ in shapes]
+    while sum(tally.drawn for tally in tallies) < MOST_DRAWN:
+        for tally, (batch, height, width) in zip(tallies, shapes):
+            tally.look(part, gates, run,
+                       torch.randn(batch, 3, height, width,
+                                   generator=generator))
+        judged = sum(tally.judged for tally in tallies)
+        if judged >= JUDGED or any(tally.wrong for tally in tallies):
+            return tallies
+    raise WrongExport(
+        f'of {sum(tally.drawn for tally in tallies)} random images {judged} '
+        f'could be judged, {JUDGED} are needed: in the others a value comes '
+        'so near to the threshold of an SRU that rounding decides. Name '
+        'smaller shapes (--check-shapes)')
+
+
+def judge_picture(part: Part, gates: Gates, run: Callable, picture: Tensor,
+                  tolerance: float,
+                  generator: torch.Generator) -> tuple[Tensor, Tally]:
+    """Judge a file with a picture, (N, 3, H, W), made small, as it is and
+    with random perturbations.
+
+    Returns:
+        tuple: The picture as it was judged, and how.
+
+    Raises:
+        WrongExport: If it cannot be judged in any size.
+    """
+    for size in PICTURE_SIZES:
+        small, tally = shrink(picture, size), Tally(tolerance)
+        for draw in range(PICTURE_DRAWS):
+            noise = torch.randn(small.shape, generator=generator)
+            tally.look(part, gates, run,
+                       small + bool(draw) * PICTURE_NOISE * noise)
+            if tally.judged >= PICTURE_JUDGED or tally.wrong:
+                break
+        if tally.judged:
+            return small, tally
+    raise WrongExport(
+        'a picture could not be judged in any of '
+        f'{PICTURE_DRAWS * len(PICTURE_SIZES)} draws: its values come so near '
+        'to the thresholds of the SRUs that rounding decides. Name another')

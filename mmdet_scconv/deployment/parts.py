@@ -10,13 +10,10 @@ from torch import nn
 from ..backbones.deploy import deploy_backbone
 from ..classification import ImageClassifier
 from ..layers.common import check
-from .detector import (
-    DetectorGraph,
-    PaddedBackbone,
-    Predictions,
-    detection_differences,
-)
+from .detections import detection_differences
+from .detector import DetectorGraph
 from .judge import CHECKED, DETECTOR_CHECKED, Part, differences
+from .reference import PaddedBackbone, Predictions
 
 PARTS = ('backbone', 'detector', 'classifier')
 
@@ -66,8 +63,8 @@ def part_of(model: nn.Module, name: str,
             metadata: dict[str, str] | None = None) -> Part:
     """A part of a detector or classifier, to be exported.
 
-    The reference is a copy of it as it is; the model's backbone itself goes
-    into its deployed form where it has one.
+    What is exported is a copy, whose backbone goes into its deployed form
+    where it has one. The model itself stays as it is, and is the reference.
 
     Args:
         model (nn.Module): In eval mode, on the CPU.
@@ -82,10 +79,11 @@ def part_of(model: nn.Module, name: str,
     """
     check(name in PARTS, 'part', name, f'one of {PARTS}')
     compare, gated = differences, None
+    exported = copy.deepcopy(model)
     if name == 'detector':
-        module, outputs = DetectorGraph(model), ('boxes', 'scores', 'labels')
-        reference = Predictions(copy.deepcopy(model))
-        gated = PaddedBackbone(reference.model)
+        module = DetectorGraph(exported)
+        outputs = ('boxes', 'scores', 'labels')
+        reference, gated = Predictions(model), PaddedBackbone(model)
         compare = partial(
             detection_differences,
             score_threshold=model.roi_head.test_cfg.score_thr)
@@ -93,12 +91,12 @@ def part_of(model: nn.Module, name: str,
         check(
             isinstance(model, ImageClassifier), 'part', name,
             f'only of an ImageClassifier, not of a {type(model).__name__}')
-        module, outputs = Classifier(model), ('scores', )
-        reference = copy.deepcopy(module)
+        module, outputs = Classifier(exported), ('scores', )
+        reference = Classifier(model)
     else:
-        module, outputs = model.backbone, stage_names(model.backbone)
-        reference = copy.deepcopy(module)
-    deployed = deploy(model)
+        module, outputs = exported.backbone, stage_names(model.backbone)
+        reference = model.backbone
+    deployed = deploy(exported)
     return Part(
         module, reference, outputs,
         dict(

@@ -16,7 +16,7 @@ class ChannelsLastHook(Hook):
 
     Their convolutions then work in that layout, which is faster on CPUs and,
     in mixed precision, on GPUs; results are the same but for rounding. What
-    they hand on to the heads is contiguous again: mmcv's RoIAlign reads
+    they return to the heads is contiguous again: mmcv's RoIAlign reads
     channels_last inputs as if they were contiguous, and gives wrong results
     (seen with onedl-mmcv 2.3.6 on the CPU). Put it into ``custom_hooks``.
     """

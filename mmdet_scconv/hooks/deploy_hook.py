@@ -12,9 +12,9 @@ from .model_parts import detector
 class DeployHook(Hook):
     """Calls the backbone's ``switch_to_deploy`` before a test.
 
-    After the last image the backbone is again what it was, for hooks that go
-    on with its parameters (``EMAHook``). Does nothing in a training, whose
-    validations need weights that go on learning. Put it into
+    After the last image the backbone is again what it was, for hooks that use
+    its parameters afterwards (``EMAHook``). Does nothing in a training, whose
+    validations need weights that are trained further. Put it into
     ``custom_hooks``, or call ``test.py --deploy``.
 
     Raises:

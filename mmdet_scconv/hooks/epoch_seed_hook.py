@@ -1,7 +1,9 @@
 """Random numbers that do not depend on interruptions."""
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.runner import IterBasedTrainLoop, set_random_seed
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, set_random_seed
+
+from .train_loader import rebuild_train_loader
 
 
 @HOOKS.register_module()
@@ -11,10 +13,12 @@ class EpochSeedHook(Hook):
 
     A checkpoint holds no state of random number generators, and MMEngine
     seeds a resumed run as a new one. With this hook the sampling of boxes and
-    what is random in the main process go on as without the interruption; so
-    do the loader's workers unless they persist over epochs. In an
-    iteration-based training they do persist: there a resumed run equals an
-    uninterrupted one with ``num_workers=0`` alone, and says so.
+    what is random in the main process continue as without the interruption; so
+    do the loader's workers unless they persist over epochs. With
+    ``randomness=dict(deterministic=True)`` they do not: new ones start in each
+    epoch. In an iteration-based training they do persist: there a
+    resumed run equals an uninterrupted one with ``num_workers=0`` alone, and
+    says so.
     """
 
     priority = 'VERY_HIGH'
@@ -27,6 +31,13 @@ class EpochSeedHook(Hook):
     def by_iteration(self, runner) -> bool:
         # not built in a validation alone
         return isinstance(runner._train_loop, IterBasedTrainLoop)
+
+    def before_run(self, runner) -> None:
+        if (isinstance(runner._train_loop, BaseLoop)
+                and not self.by_iteration(runner)
+                and runner._randomness_cfg.get('deterministic')
+                and runner.train_dataloader.persistent_workers):
+            rebuild_train_loader(runner, persistent_workers=False)
 
     def before_train_epoch(self, runner) -> None:
         if not self.by_iteration(runner):

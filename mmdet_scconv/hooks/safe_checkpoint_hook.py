@@ -26,7 +26,7 @@ class RemoveLater(AtomicBackend):
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, of which every file is whole or not there.
+    """MMEngine's CheckpointHook, whose files are complete or do not exist.
 
     MMEngine writes a checkpoint in place, and removes the one that
     ``max_keep_ckpts`` has no room for before that. Here a checkpoint gets its
@@ -37,6 +37,13 @@ class SafeCheckpointHook(CheckpointHook):
     so are the checkpoints of FlexibleRunner, whose strategies (DeepSpeed,
     ...) write them in their own ways, some as folders.
     """
+
+    @classmethod
+    def with_settings_of(cls, hook: CheckpointHook) -> 'SafeCheckpointHook':
+        """A hook that saves when and what ``hook`` would save."""
+        safe = cls()
+        vars(safe).update(vars(hook))
+        return safe
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
@@ -58,7 +65,7 @@ class SafeCheckpointHook(CheckpointHook):
                 os.remove(part)
 
     @contextmanager
-    def say_what_to_do(self, runner):
+    def explain_full_disk(self, runner):
         """
         Raises:
             OSError: If the file cannot be written; names the last good one.
@@ -94,7 +101,7 @@ class SafeCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = osp.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        with self.say_what_to_do(runner):
+        with self.explain_full_disk(runner):
             runner.save_checkpoint(
                 self.out_dir,
                 name,
@@ -119,7 +126,7 @@ class SafeCheckpointHook(CheckpointHook):
             super()._save_best_checkpoint(runner, metrics)
             return
         self.file_backend = RemoveLater()
-        with self.say_what_to_do(runner):
+        with self.explain_full_disk(runner):
             super()._save_best_checkpoint(runner, metrics)
         best = [
             value for key, value in runner.message_hub.runtime_info.items()

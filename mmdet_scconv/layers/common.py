@@ -1,4 +1,4 @@
-"""What every convolution of this package shares."""
+"""What the convolutions of this package share."""
 import torch
 from torch import Tensor, nn
 
@@ -6,7 +6,7 @@ IntOrPair = int | tuple[int, int]
 
 
 def check(ok: bool, name: str, value, allowed: str) -> None:
-    """Raise the one form of error that the layers use for a bad option.
+    """Check an option of a layer.
 
     Raises:
         ValueError: If ``ok`` is false; names the argument, the value and
@@ -17,10 +17,10 @@ def check(ok: bool, name: str, value, allowed: str) -> None:
 
 
 def check_unused(why: str, **options: tuple) -> None:
-    """Check that options which a layer has no use for were not set.
+    """Check that options without effect in a layer were not set.
 
     Args:
-        why (str): What the error says is allowed.
+        why (str): Why they have no effect; part of the error.
         **options: Value and default of each.
 
     Raises:
@@ -36,9 +36,56 @@ def is_int(value, minimum: int) -> bool:
             and value >= minimum)
 
 
+def check_choice(name: str, value, choices: tuple[str, ...]) -> None:
+    """
+    Raises:
+        ValueError: If ``value`` is none of ``choices``.
+    """
+    check(value in choices, name, value, f'one of {choices}')
+
+
+def check_fraction(name: str, value: float) -> None:
+    """
+    Raises:
+        ValueError: If ``value`` is not a number between 0 and 1.
+    """
+    check(
+        isinstance(value, (int, float)) and 0 < value < 1, name, value,
+        'a number between 0 and 1 (exclusive)')
+
+
+def check_divisor(name: str, value: int, minimum: int = 1,
+                  **widths: int) -> None:
+    """Check that an int divides numbers of channels.
+
+    Args:
+        **widths: Each number, by what the channels are called in the error.
+
+    Raises:
+        ValueError: If it is no int of at least ``minimum``, or does not
+            divide one of them.
+    """
+    channels = ' and the '.join(f'{width} {kind}'
+                                for kind, width in widths.items())
+    check(
+        is_int(value, minimum)
+        and not any(width % value for width in widths.values()), name, value,
+        f'an int >= {minimum} that divides the {channels} channels')
+
+
+def check_widths(in_channels: int, out_channels: int) -> None:
+    """
+    Raises:
+        ValueError: For numbers of channels that no layer can have.
+    """
+    check(is_int(in_channels, 2), 'in_channels', in_channels, 'an int >= 2')
+    check(
+        is_int(out_channels, 1), 'out_channels', out_channels, 'an int >= 1')
+
+
 def is_hooked(module: nn.Module) -> bool:
-    """Whether something waits for a module's calls: hooks (pruning, sharded
-    parameters) or parametrizations."""
+    """Whether something must run at each call of a module: hooks (pruning,
+    sharded parameters) or parametrizations."""
     return bool(module._forward_hooks or module._forward_pre_hooks
                 or module._backward_hooks or module._backward_pre_hooks
                 or 'parametrizations' in module._modules)
@@ -91,17 +138,6 @@ def check_conv_geometry(kernel_size: IntOrPair, stride: IntOrPair,
     return kernel_size, stride, padding, dilation
 
 
-def check_alpha(alpha: float) -> None:
-    """Check the share of the channels that a split gives to one part.
-
-    Raises:
-        ValueError: If it is not a number between 0 and 1.
-    """
-    check(
-        isinstance(alpha, (int, float)) and 0 < alpha < 1, 'alpha', alpha,
-        'a number between 0 and 1 (exclusive)')
-
-
 def stride_pool(stride: tuple[int, int]) -> nn.Module:
     """The pooling that gives point-wise parts the size of a strided "same"
     convolution; in ceil mode, so that odd sizes fit.
@@ -144,7 +180,7 @@ class MeanFuse(nn.Module):
 
 
 class DropInConv(nn.Module):
-    """The arguments and attributes of ``nn.Conv2d``, as others read them.
+    """The arguments and attributes of ``nn.Conv2d``, checked.
 
     Subclasses end their ``forward`` with :meth:`add_bias`.
 
@@ -160,8 +196,8 @@ class DropInConv(nn.Module):
         groups (int): Must be 1: a dense convolution is replaced. Defaults
             to 1.
         bias (bool): Whether a learnable bias is added to the output, as
-            ``nn.Conv2d`` does; the inner convolutions keep theirs either
-            way. Defaults to True.
+            ``nn.Conv2d`` does. It does not change which of the inner
+            convolutions have one. Defaults to True.
 
     Raises:
         ValueError: For an option out of its range; names the argument, the
@@ -184,10 +220,7 @@ class DropInConv(nn.Module):
                  groups: int = 1,
                  bias: bool = True) -> None:
         super().__init__()
-        check(is_int(in_channels, 2), 'in_channels', in_channels,
-              'an int >= 2')
-        check(is_int(out_channels, 1), 'out_channels', out_channels,
-              'an int >= 1')
+        check_widths(in_channels, out_channels)
         check(
             groups == 1, 'groups', groups,
             f'{type(self).__name__} replaces a dense convolution, only 1 is '
@@ -200,8 +233,21 @@ class DropInConv(nn.Module):
         self.register_parameter(
             'bias', nn.Parameter(torch.zeros(out_channels)) if bias else None)
 
+    def inner_conv(self, in_channels: int, out_channels: int,
+                   groups: int = 1) -> nn.Conv2d:
+        """A convolution of this one's geometry, without bias."""
+        return nn.Conv2d(
+            in_channels,
+            out_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            groups=groups,
+            bias=False)
+
     def set_out_channels(self, out_channels: int) -> None:
-        """For layers whose output has another width than was asked for."""
+        """Set the width of the output where it is not the one asked for."""
         self.out_channels = out_channels
         if self.bias is not None:
             self.bias = nn.Parameter(torch.zeros(out_channels))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .common import DropInConv, IntOrPair, check, is_int, to_pair
+from .common import DropInConv, IntOrPair, check, check_divisor, to_pair
 
 
 class GhostConv(DropInConv):
@@ -59,9 +59,7 @@ class GhostConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check(
-            is_int(ratio, 2) and out_channels % ratio == 0, 'ratio', ratio,
-            f'an int >= 2 that divides the {out_channels} output channels')
+        check_divisor('ratio', ratio, minimum=2, output=out_channels)
         dw_pair = to_pair(dw_size, 'dw_size')
         check(all(d % 2 for d in dw_pair), 'dw_size', dw_size,
               'only odd sizes')
@@ -69,14 +67,7 @@ class GhostConv(DropInConv):
         primary = out_channels // ratio
         ghosts = out_channels - primary
         self.primary = nn.Sequential(
-            nn.Conv2d(
-                in_channels,
-                primary,
-                self.kernel_size,
-                self.stride,
-                self.padding,
-                self.dilation,
-                bias=False), norm_layer(primary))
+            self.inner_conv(in_channels, primary), norm_layer(primary))
         self.act = nn.ReLU() if relu else nn.Identity()
         self.cheap = nn.Sequential(
             nn.Conv2d(

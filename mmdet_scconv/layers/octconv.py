@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .common import DropInConv, IntOrPair, check, check_alpha, stride_pool
+from .common import (
+    DropInConv,
+    IntOrPair,
+    check,
+    check_fraction,
+    stride_pool,
+)
 
 
 class OctConv(DropInConv):
@@ -49,7 +55,7 @@ class OctConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check_alpha(alpha)
+        check_fraction('alpha', alpha)
         low_in, low_out = (round(alpha * c) for c in (in_channels,
                                                       out_channels))
         check(

@@ -9,9 +9,9 @@ which some code bases also call SCConv.
 
 The paper leaves details open. They are read here so that the parameter and
 FLOP counts of its Tables 3 to 5 come out to every printed digit (see
-``low_width``). Inferred from the counts, not published: which of the 1x1
-convolutions have a bias, where the inner BatchNorms stand, and that the low
-branch and PWC1 are average-pooled where the convolution has a stride.
+``low_squeeze_base``). Inferred from the counts, not published: which of the
+1x1 convolutions have a bias, where the inner BatchNorms stand, and that the
+low branch and PWC1 are average-pooled where the convolution has a stride.
 Defined here, as the paper has C channels in and out only: for
 ``in_channels != out_channels`` the SRU and the split work on the input's
 width; the low branch's squeeze is taken from the output's width, so that its
@@ -30,26 +30,19 @@ from .common import (
     IntOrPair,
     MeanFuse,
     check,
-    check_alpha,
+    check_choice,
     check_conv_geometry,
+    check_divisor,
+    check_fraction,
     check_unused,
+    check_widths,
     is_hooked,
     is_int,
     stride_pool,
 )
-from .fused import (
-    DeployedSCConv,
-    Gate,
-    Geometry,
-    affine_scconv,
-    fold_norms,
-    has_hooks,
-    is_affine,
-    uses_running_statistics,
-)
-from .kernels import choose
+from .fused import DeployedSCConv, can_deploy, can_fuse, fused_scconv
 
-LOW_WIDTHS = ('tables', 'text')
+LOW_SQUEEZE_BASES = ('out_channels', 'low_channels')
 IMPLEMENTATIONS = ('fused', 'torch', 'reference')
 UNITS = ('S+C', 'C+S', 'C&S', 'S', 'C')
 
@@ -59,12 +52,13 @@ class SRU(nn.Module):
 
     Source: SCConv, Section 3.1. GroupNorm's scale tells how much a channel
     varies; a position whose re-weighted value passes the threshold is kept
-    whole and adds nothing to the non-informative part, any other goes into
-    both parts, damped by its weight. The halves of both are added crosswise.
+    whole and adds nothing to the non-informative part. Any other position
+    goes into both parts, multiplied by its weight. The halves of both parts
+    are added crosswise.
 
-    The gate is decided on the logit and in fp32 (float64 for float64): as
-    initialised, the weights differ from 0.5 by about 1e-3, which fp16 and
-    bf16 round away behind the sigmoid.
+    The logit is compared with the threshold, in float32 (float64 for
+    float64), not the weight: as initialised, the weights differ from 0.5 by
+    about 1e-3, which is lost when float16 or bfloat16 round the sigmoid.
 
     Args:
         in_channels (int): C, an even number.
@@ -78,7 +72,7 @@ class SRU(nn.Module):
         ValueError: For an option out of its range.
     """
 
-    # |sum(gamma)| is kept above this; it is C as initialised
+    # |sum(gamma)| is bounded below by this; as initialised it is C
     min_gamma_sum = 1e-5
 
     def __init__(self,
@@ -89,14 +83,8 @@ class SRU(nn.Module):
         check(
             is_int(in_channels, 2) and in_channels % 2 == 0, 'in_channels',
             in_channels, 'SRU adds two halves and needs an even number')
-        check(
-            is_int(gn_groups, 1) and in_channels % gn_groups == 0,
-            'gn_groups', gn_groups,
-            f'an int >= 1 that divides the {in_channels} input channels')
-        check(
-            isinstance(gate_threshold, (int, float))
-            and 0 < gate_threshold < 1, 'gate_threshold', gate_threshold,
-            'a number between 0 and 1 (exclusive)')
+        check_divisor('gn_groups', gn_groups, input=in_channels)
+        check_fraction('gate_threshold', gate_threshold)
         self.gate_threshold = gate_threshold
         self.gn = nn.GroupNorm(gn_groups, in_channels)
 
@@ -106,10 +94,10 @@ class SRU(nn.Module):
         Args:
             x (Tensor): (N, C, H, W), float32 or float64.
         """
-        if is_hooked(self.gn):  # hooks wait for the module's call
+        if is_hooked(self.gn):  # hooks run when the module is called
             g = self.gn(x.to(self.gn.weight.dtype)).to(x.dtype)
             return self.w_gamma(x.dtype).view(-1, 1, 1) * g
-        # not F.group_norm, which refuses a group of a single value
+        # F.group_norm raises an error for a group of a single value
         return torch.group_norm(x, self.gn.num_groups,
                                 *self.gate_affine(x.dtype), self.gn.eps)
 
@@ -175,10 +163,11 @@ class CRU(nn.Module):
             1. Defaults to 0.5.
         squeeze_ratio (int): r, by which both squeezes narrow. Defaults to 2.
         gwc_groups (int): Groups of the GWC. Defaults to 2.
-        low_width (str): Channels that the low branch is squeezed to:
-            'tables', C/r, gives the counts of Tables 3 to 5; 'text',
-            (1-alpha)C/r, is the formula of the paper's text and gives
-            Table 2's. Defaults to 'tables'.
+        low_squeeze_base (str): What is divided by r to get the width of the
+            squeezed low branch: 'out_channels', hence C/r, gives the counts
+            of Tables 3 to 5; 'low_channels', hence (1-alpha)C/r, is the
+            formula of the paper's text and gives Table 2's. Defaults to
+            'out_channels'.
         norm_layer (Callable): Called with a number of channels, returns the
             norm layer. Defaults to ``nn.BatchNorm2d``.
 
@@ -201,19 +190,16 @@ class CRU(nn.Module):
         alpha: float = 0.5,
         squeeze_ratio: int = 2,
         gwc_groups: int = 2,
-        low_width: str = 'tables',
+        low_squeeze_base: str = 'out_channels',
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         kernel_size, stride, padding, dilation = check_conv_geometry(
             kernel_size, stride, padding, dilation)
-        check(is_int(in_channels, 2), 'in_channels', in_channels,
-              'an int >= 2')
-        check(is_int(out_channels, 1), 'out_channels', out_channels,
-              'an int >= 1')
+        check_widths(in_channels, out_channels)
         check(is_int(squeeze_ratio, 1), 'squeeze_ratio', squeeze_ratio,
               'an int >= 1')
-        check_alpha(alpha)
+        check_fraction('alpha', alpha)
         self.up_channels = round(alpha * in_channels)
         self.low_channels = in_channels - self.up_channels
         up_width = self.up_channels // squeeze_ratio
@@ -221,15 +207,11 @@ class CRU(nn.Module):
             up_width >= 1, 'alpha', alpha,
             f'of {in_channels} input channels at least '
             f'squeeze_ratio={squeeze_ratio} must go up')
-        check(
-            is_int(gwc_groups, 1) and up_width % gwc_groups == 0
-            and out_channels % gwc_groups == 0, 'gwc_groups', gwc_groups,
-            f'an int >= 1 that divides the {up_width} squeezed and the '
-            f'{out_channels} output channels of the GWC')
-        check(low_width in LOW_WIDTHS, 'low_width', low_width,
-              f'one of {LOW_WIDTHS}')
+        check_divisor('gwc_groups', gwc_groups, squeezed=up_width,
+                      output=out_channels)
+        check_choice('low_squeeze_base', low_squeeze_base, LOW_SQUEEZE_BASES)
         low_squeezed = out_channels // squeeze_ratio
-        if low_width == 'text':
+        if low_squeeze_base == 'low_channels':
             low_squeezed = (out_channels -
                             round(alpha * out_channels)) // squeeze_ratio
         check(
@@ -237,7 +219,7 @@ class CRU(nn.Module):
             f'the low branch is squeezed to {low_squeezed} channels, between '
             f'1 and {out_channels - 1} are possible with '
             f'out_channels={out_channels}, alpha={alpha}, '
-            f'low_width={low_width!r}')
+            f'low_squeeze_base={low_squeeze_base!r}')
 
         self.fuse = MeanFuse()
         self.pool = stride_pool(stride)
@@ -293,15 +275,15 @@ class SCConv(DropInConv):
         units (str): 'S+C', SRU then CRU; 'C+S', CRU then SRU; 'C&S', both in
             parallel; 'S', SRU and a dense convolution; 'C', CRU alone.
             Defaults to 'S+C'.
-        alpha, squeeze_ratio, gwc_groups, low_width, norm_layer: See
+        alpha, squeeze_ratio, gwc_groups, low_squeeze_base, norm_layer: See
             :class:`CRU`.
         gn_groups, gate_threshold: See :class:`SRU`.
         implementation (str): 'fused' does the same with fewer passes over
-            memory (fused/, which has a table of what runs when), by compiled
-            kernels where there are some; 'torch' is that without kernels;
-            'reference' is the definition. Where a submodule has hooks or
-            parametrizations, for empty inputs, and for units other than 'S+C'
-            the latter runs in any case. Defaults to 'fused'.
+            memory (fused/ has a table of what runs when), by compiled kernels
+            where they fit the input; 'torch' is the same without kernels of
+            GPUs; 'reference' is the definition. The definition also runs
+            where a submodule has hooks or parametrizations, for empty inputs,
+            and for units other than 'S+C'. Defaults to 'fused'.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride),
     ceil(W / stride)).
@@ -330,21 +312,20 @@ class SCConv(DropInConv):
         gwc_groups: int = 2,
         gn_groups: int = 16,
         gate_threshold: float = 0.5,
-        low_width: str = 'tables',
+        low_squeeze_base: str = 'out_channels',
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
         implementation: str = 'fused',
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check(implementation in IMPLEMENTATIONS, 'implementation',
-              implementation, f'one of {IMPLEMENTATIONS}')
+        check_choice('implementation', implementation, IMPLEMENTATIONS)
         self.implementation = implementation
-        check(units in UNITS, 'units', units, f'one of {UNITS}')
+        check_choice('units', units, UNITS)
         if 'C' not in units:
             check_unused(f'units={units!r} has no CRU', alpha=(alpha, 0.5),
                          squeeze_ratio=(squeeze_ratio, 2),
                          gwc_groups=(gwc_groups, 2),
-                         low_width=(low_width, 'tables'))
+                         low_squeeze_base=(low_squeeze_base, 'out_channels'))
         if 'S' not in units:
             check_unused(f'units={units!r} has no SRU',
                          gn_groups=(gn_groups, 16),
@@ -369,24 +350,16 @@ class SCConv(DropInConv):
                 alpha=alpha,
                 squeeze_ratio=squeeze_ratio,
                 gwc_groups=gwc_groups,
-                low_width=low_width,
+                low_squeeze_base=low_squeeze_base,
                 norm_layer=norm_layer)
         if units == 'S':
-            self.conv = nn.Conv2d(
-                in_channels,
-                out_channels,
-                self.kernel_size,
-                self.stride,
-                self.padding,
-                self.dilation,
-                bias=False)
+            self.conv = self.inner_conv(in_channels, out_channels)
         if units == 'C&S':
             self.pool = stride_pool(self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.units == 'S+C' and self.implementation != 'reference' and \
-                x.numel() and not x.is_meta and not has_hooks(self):
-            out = self.fused_forward(x)
+        if can_fuse(self, x):
+            out = fused_scconv(self, x)
         elif self.units == 'S+C':
             out = self.cru(self.sru(x))
         elif self.units == 'C+S':
@@ -399,25 +372,6 @@ class SCConv(DropInConv):
             out = self.cru(x)
         return self.add_bias(out)
 
-    def gate(self, dtype: torch.dtype) -> Gate:
-        """The SRU, and how the CRU splits, for the fused form."""
-        sru, cru = self.sru, self.cru
-        return Gate(*sru.gate_affine(dtype), sru.gn.num_groups, sru.gn.eps,
-                    sru.gate_logit_threshold,
-                    (cru.up_channels, cru.low_channels))
-
-    def fused_forward(self, x: Tensor) -> Tensor:
-        """As ``forward`` with units 'S+C', in few passes over memory."""
-        by_kernels = choose(self, x)
-        if by_kernels is not None:
-            return by_kernels(self, x)
-        gate = self.gate(torch.promote_types(x.dtype, torch.float32))
-        cru = self.cru
-        if not is_affine(cru):
-            return cru.reference(*gate(x))
-        return affine_scconv(
-            gate, fold_norms(cru), Geometry.of(cru.gwc), cru.pool, x)
-
     def deploy(self, norm: nn.Module) -> nn.Module | None:
         """For inference: this and the BatchNorm behind it as one module.
 
@@ -426,10 +380,7 @@ class SCConv(DropInConv):
             other units than 'S+C', and norms other than BatchNorms in eval
             mode.
         """
-        if self.units != 'S+C' or not (
-                is_affine(self.cru) and uses_running_statistics(norm)):
-            return None
-        return DeployedSCConv(self, norm)
+        return DeployedSCConv(self, norm) if can_deploy(self, norm) else None
 
     def extra_repr(self) -> str:
         return f'units={self.units!r}'

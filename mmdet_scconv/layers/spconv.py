@@ -5,7 +5,7 @@ Convolution", IJCAI 2020. The predecessor of SCConv's CRU, and a row of its
 Tables 2 to 5 (``alpha=0.75`` in the detection tables).
 
 One deviation from the authors' code: with a stride the pooling is done in ceil
-mode, so that odd sizes fit (theirs crashes on them).
+mode, so that odd sizes fit (the authors' code raises an error for them).
 """
 from collections.abc import Callable
 
@@ -16,8 +16,8 @@ from .common import (
     IntOrPair,
     MeanFuse,
     check,
-    check_alpha,
-    is_int,
+    check_divisor,
+    check_fraction,
     stride_pool,
 )
 
@@ -64,31 +64,20 @@ class SPConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check_alpha(alpha)
+        check_fraction('alpha', alpha)
         big = round(alpha * in_channels)
         check(
             0 < big < in_channels, 'alpha', alpha,
             f'both parts need one of the {in_channels} input channels')
-        check(
-            is_int(gwc_groups, 1) and big % gwc_groups == 0
-            and out_channels % gwc_groups == 0, 'gwc_groups', gwc_groups,
-            f'an int >= 1 that divides the {big} representative and the '
-            f'{out_channels} output channels')
+        check_divisor('gwc_groups', gwc_groups, representative=big,
+                      output=out_channels)
         self.split = (big, in_channels - big)
         self.fuse = MeanFuse()
         self.pool = stride_pool(self.stride)
         # before the convolutions, as in CRU: fuse_conv_bn must not fuse the
         # norm of the sum into one of its terms
         self.bn1 = norm_layer(out_channels)
-        self.gwc = nn.Conv2d(
-            big,
-            out_channels,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            groups=gwc_groups,
-            bias=False)
+        self.gwc = self.inner_conv(big, out_channels, gwc_groups)
         self.pwc = nn.Conv2d(big, out_channels, 1, bias=False)
         self.conv1x1 = nn.Conv2d(in_channels - big, out_channels, 1)
         self.bn2 = norm_layer(out_channels)

@@ -4,9 +4,9 @@ Paper: Wang and Yu, "Tied Block Convolution: Leaner and Better CNNs with
 Shared Thinner Filters", AAAI 2021. A row of SCConv's Tables 2 and 3
 (``blocks=2``).
 """
-from torch import Tensor, nn
+from torch import Tensor
 
-from .common import DropInConv, IntOrPair, check, is_int
+from .common import DropInConv, IntOrPair, check_divisor
 
 
 class TiedConv(DropInConv):
@@ -41,20 +41,11 @@ class TiedConv(DropInConv):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride,
                          padding, dilation, groups, bias)
-        check(
-            is_int(blocks, 1) and in_channels % blocks == 0
-            and out_channels % blocks == 0, 'blocks', blocks,
-            f'an int >= 1 that divides the {in_channels} input and the '
-            f'{out_channels} output channels')
+        check_divisor('blocks', blocks, input=in_channels,
+                      output=out_channels)
         self.blocks = blocks
-        self.conv = nn.Conv2d(
-            in_channels // blocks,
-            out_channels // blocks,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            bias=False)
+        self.conv = self.inner_conv(in_channels // blocks,
+                                    out_channels // blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         # the blocks as images of a larger batch

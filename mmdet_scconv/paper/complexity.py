@@ -15,6 +15,7 @@ they see:
 
 None of them tells the run time.
 """
+import copy
 import functools
 import json
 import warnings
@@ -29,7 +30,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..classification import ImageClassifier
-from ..layers import SCConv
+from ..layers import SCConv, VersatileConv
 from ..layers.common import GlobalMean
 
 COUNTERS = ('macs', 'thop', 'mmengine')
@@ -74,7 +75,7 @@ class Complexity:
         return self.params - self.group_norm_params
 
 
-def use_reference_form(model: nn.Module) -> None:
+def switch_to_reference(model: nn.Module) -> None:
     """Let SCConv layers call their submodules, whose hooks then fire."""
     for module in model.modules():
         if isinstance(module, SCConv):
@@ -86,6 +87,10 @@ def module_ops(module: nn.Module, x: Tensor, out: Tensor) -> tuple[int, int]:
     if isinstance(module, nn.Conv2d):
         macs = out.numel() * module.weight[0].numel()
         return macs, macs + (module.bias is not None) * out.numel()
+    if isinstance(module, VersatileConv):  # its crops are no modules
+        macs = out.numel() // module.num_crops * sum(
+            weight[0].numel() for weight in module.crops())
+        return macs, macs
     if isinstance(module, nn.Linear):
         macs = out.numel() * module.in_features
         return macs, macs
@@ -115,8 +120,9 @@ def count(model: nn.Module,
     Returns:
         Complexity: The counts; operations as MACs.
     """
+    model = copy.deepcopy(model)
     model.eval()  # not chained: mmdet's ResNet returns None
-    use_reference_form(model)
+    switch_to_reference(model)
     x = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(0))
     by_mmengine = None
     if mmengine:
@@ -131,14 +137,11 @@ def count(model: nn.Module,
         for i, ops in enumerate(module_ops(module, inputs[0], out)):
             totals[i] += ops
 
-    handles = [
-        module.register_forward_hook(add) for module in model.modules()
-        if not list(module.children())
-    ]
+    for module in model.modules():
+        if not list(module.children()):
+            module.register_forward_hook(add)
     with torch.no_grad():
         model.to(device)(x.to(device))
-    for handle in handles:
-        handle.remove()
     return Complexity(
         params=sum(p.numel() for p in model.parameters()),
         group_norm_params=sum(
@@ -151,7 +154,7 @@ def count(model: nn.Module,
 
 def without_checkpoint(cfg: dict) -> ConfigDict:
     """A copy of a model's config, whose backbone names no weights."""
-    cfg = ConfigDict(cfg)
+    cfg = copy.deepcopy(ConfigDict(cfg))
     for part in (cfg, cfg.get('backbone', {})):
         part.pop('init_cfg', None)
         part.pop('pretrained', None)
@@ -195,7 +198,7 @@ def count_detector(model: dict,
     """Count a whole detector up to its raw outputs.
 
     In two-stage detectors the head is counted for the proposals that an
-    untrained RPN finds on one image of noise.
+    untrained RPN finds on one random image.
     """
     return count(
         TensorMode(MODELS.build(without_checkpoint(model))), shape, mmengine)
@@ -204,6 +207,19 @@ def count_detector(model: dict,
 def is_classifier(model: dict) -> bool:
     """Whether a model's config is of an image classifier of this package."""
     return model['type'] == 'ImageClassifier'
+
+
+def count_with_classifier(model: dict, shape: tuple[int, int]) -> Complexity:
+    """Count the backbone of a config's model with its classifier: that of an
+    ``ImageClassifier``, else one of 1000 classes.
+
+    Raises:
+        ValueError: If there is no backbone, or it does not tell its width.
+    """
+    if 'backbone' not in model:
+        raise ValueError(f'model type={model.get("type")!r} has no backbone')
+    classes = model['num_classes'] if is_classifier(model) else 1000
+    return count_classifier(model['backbone'], shape, num_classes=classes)
 
 
 def count_parts(model: dict,

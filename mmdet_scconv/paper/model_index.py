@@ -6,6 +6,7 @@ import yaml
 from ..tables import markdown_table
 from .complexity import count_classifier
 from .rows import TABLES, Row, Table
+from .table import notes
 
 README = 'configs/scconv/README.md'
 METAFILE = 'configs/scconv/metafile.yml'
@@ -45,15 +46,12 @@ Params and FLOPs are of the backbone with a 1000-class fc at {height}x{width}
 without GroupNorm: `python tools/analysis_tools/get_flops.py`.
 
 {tables}
-The rows of a table share schedule and data pipeline. They differ in the
-backbone, and in what is trained of it: dense rows start from ImageNet weights,
-with the stem and the first stage frozen and BatchNorm at its running
-statistics (`frozen_stages=1, norm_eval=True`, MMDetection's). Where a backbone
-is not dense, no ImageNet weights exist: its 1x1 convolutions start from the
-dense ResNet's, nothing is frozen, and BatchNorm is trained (SyncBN on several
-GPUs). So the difference of two rows is not the convolution's alone, and a
-training step of SCConv-R50 takes 1.47 times that of ResNet-50; with
-`frozen_stages=1, norm_eval=True` in both, 0.98 times (2 CPU cores).
+The rows of a table differ in the convolution alone. All train as MMDetection's
+dense rows do, from ImageNet weights, with the stem and the first stage frozen
+and BatchNorm at its running statistics (`frozen_stages=1, norm_eval=True`).
+ImageNet weights exist for the dense ResNet only: other convolutions are fitted
+to its 3x3 when the training starts ([how](../../docs/warm_start.md)), and all
+else is the dense ResNet's.
 
 Ablations ([configs](../ablation)), all on VOC: units of Table 1 (`s`: SRU and
 a dense 3x3; `c`: CRU alone; `c-s`: CRU first; `c-and-s`: both in parallel) and
@@ -107,11 +105,7 @@ another number, `--auto-scale-lr`).''', ('imagenet', )),
 Unpack the "python version" of <https://www.cs.toronto.edu/~kriz/cifar.html> to
 `data/cifar/cifar-10-batches-py` and `data/cifar/cifar-100-python`. The files
 are pickles; they are read without running what may be in them. 200 epochs with
-128 images a step on one GPU.
-
-Table 2's rows of ResNeXt-29, WideResNet-28 and DenseNet-121 are not here: the
-last two have no MMDetection backbone to swap in, and no published width of the
-first has the paper's counts (28.27M, 4.55G).''',
+128 images a step on one GPU.''',
      ('units', 'cifar10', 'cifar100')),
 }
 # images of fewer pixels a side: FLOPs in M
@@ -127,7 +121,7 @@ def table_text(table: Table) -> str:
     names = list(table.metrics)[:3]
     ours = 'AP, ours' if len(names) > 1 else f'{names[0]}, ours'
     factor, unit = (1e6, 'M') if table.shape[0] < SMALL else (1e9, 'G')
-    lines, notes = [], []
+    lines = []
     for row in table.rows:
         count = count_classifier(
             row.backbone, table.shape, num_classes=row.num_classes)
@@ -142,12 +136,10 @@ def table_text(table: Table) -> str:
             f'{count.thop / factor:.2f}', flops, *scores, '',
             f'[config]({name})'
         ])
-        if row.note:
-            notes.append(f'{row.name}: {row.note}.\n')
     columns = ['Backbone', 'Params (M)', 'paper', f'FLOPs ({unit})', 'paper',
                *(f'{name}, paper' for name in names), ours, 'Config']
     return (f'### {table.title}\n\n{markdown_table(columns, lines)}\n' +
-            '\n'.join(notes) + '\n')
+            ''.join(f'{note}\n\n' for note in notes(table.rows)))
 
 
 def readme_text() -> str:

@@ -1,4 +1,5 @@
 """The results of a table: CSV, Markdown and a figure, beside the paper's."""
+import math
 import os.path as osp
 import statistics
 from collections.abc import Sequence
@@ -6,17 +7,18 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from ..tables import markdown_table, print_table, write_csv
-from .complexity import Complexity, count_classifier
-from .rows import Row, Table
-from .runs import Result
+from .complexity import count_with_classifier
+from .table import Row, Table, notes
+from .work_dirs import Result
 
 NOTE = '''\
 Scores in percent, mean and standard deviation over the seeds; (paper) is
 SCConv's, CVPR 2023, trained with an unpublished schedule. Params in millions,
 without GroupNorm's, and FLOPs in G multiply-accumulates, by thop's rule, of
-the backbone with a fc (1000 classes in detection) at {0}x{1}. s/iter: median
-time of a training iteration, as logged.
+the trained network: its backbone with a classifier (1000 classes in detection)
+at {0}x{1}. s/iter: median time of a training iteration, as logged.
 '''
+UNKNOWN_SIZE = (math.nan, math.nan)
 
 
 def mean_and_spread(values: Sequence[float], factor: float = 1.) -> str:
@@ -43,21 +45,22 @@ class TableResults:
                                                    list[Result]]) -> None:
         self.table = table
         self.results = results
-        self.counts = {row.name: self.count(row) for row in table.rows}
 
-    def count(self, row: Row) -> Complexity | None:
+    def size_of_run(self, result: Result) -> tuple[float, float]:
+        """Params in millions and FLOPs in G of the network that was trained;
+        NaN for a backbone that cannot be counted."""
         try:
-            return count_classifier(
-                row.backbone, self.table.shape, num_classes=row.num_classes)
-        except ValueError:  # no ResNet: no classifier to count with
-            return None
+            count = count_with_classifier(result.model, self.table.shape)
+        except ValueError:
+            return UNKNOWN_SIZE
+        return count.params_without_group_norm / 1e6, count.thop / 1e9
 
     def size(self, row: Row) -> tuple[float, float]:
-        """Params in millions and FLOPs in G; NaN where they do not count."""
-        count = self.counts[row.name]
-        if count is None:
-            return float('nan'), float('nan')
-        return count.params_without_group_norm / 1e6, count.thop / 1e9
+        """As :meth:`size_of_run`; NaN for a row without runs, or with runs
+        of different networks."""
+        sizes = {self.size_of_run(result) for result in
+                 self.results[row.name]}
+        return sizes.pop() if len(sizes) == 1 else UNKNOWN_SIZE
 
     def scores(self, row: Row, key: str) -> list[float]:
         return [
@@ -88,7 +91,8 @@ class TableResults:
                     line.append(row.scores[i] if len(row.scores) > i else '-')
             seconds = self.seconds(row)
             lines.append([
-                *line, *(f'{size:.4g}' for size in self.size(row)),
+                *line, *('-' if math.isnan(size) else f'{size:.4g}'
+                         for size in self.size(row)),
                 f'{statistics.median(seconds):.3f}' if seconds else '-'
             ])
         return columns, lines
@@ -113,8 +117,7 @@ class TableResults:
             f.write(f'# {self.table.title}\n\n')
             f.write(markdown_table(columns, lines))
             f.write('\n' + NOTE.format(*self.table.shape))
-            f.writelines(f'\n{row.name}: {row.note}.\n'
-                         for row in self.table.rows if row.note)
+            f.writelines(f'\n{note}\n' for note in notes(self.table.rows))
         figure = self.figure()
         for path in paths[2:]:
             figure.savefig(path, dpi=150)
@@ -132,7 +135,7 @@ class TableResults:
             osp.basename(result.config), result.seed, result.state,
             *(result.metrics.get(key, '')
               for key in self.table.metrics.values()), result.seconds,
-            result.memory, *self.size(row), result.environment,
+            result.memory, *self.size_of_run(result), result.environment,
             result.work_dir
         ] for row in self.table.rows for result in self.results[row.name]])
 

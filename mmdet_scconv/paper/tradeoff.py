@@ -59,15 +59,16 @@ def paper_points(table: Table, metric: str, counted: bool = True
 
 
 def own_points(path: str, key: str) -> list[Point]:
-    """The finished runs of a results.csv of tools/reproduce.py, the seeds of
-    a row together.
+    """The finished runs of a results.csv of tools/reproduce.py, one point
+    for all seeds of a row.
 
     Args:
         path (str): The file.
         key (str): The evaluator's name of a score, e.g. 'coco/bbox_mAP'.
 
     Raises:
-        ValueError: If the file has no such column, or no finished run.
+        ValueError: If the file has no such column, no finished run, or runs
+            of different networks in one row.
     """
     with open(path, newline='') as f:
         reader = csv.DictReader(f)
@@ -84,6 +85,10 @@ def own_points(path: str, key: str) -> list[Point]:
         raise ValueError(f'{path} has no finished run with {key}')
     points = []
     for name, lines in runs.items():
+        sizes = {(line['params_m'], line['flops_g']) for line in lines}
+        if len(sizes) > 1:
+            raise ValueError(f'{path}: the runs of {name!r} are of different '
+                             'networks, their params_m and flops_g differ')
         scores = [100 * float(line[key]) for line in lines]
         points.append(
             Point(

@@ -1,14 +1,18 @@
 """Any checkpoint, read without running code from it; what was loaded."""
-from .checkpoint import read_state_dict
+from .checkpoint import read_dataset_meta, read_state_dict
+from .download import local_file, sha256_of
 from .loading import (
+    CheckedPretrained,
     LoadReport,
-    Pretrained,
     load_pretrained,
     prepare_pretrained,
     pretrained_cfgs,
+    use_checked_pretrained,
 )
+from .reader import read_file
 
 __all__ = [
-    'LoadReport', 'Pretrained', 'load_pretrained', 'prepare_pretrained',
-    'pretrained_cfgs', 'read_state_dict'
+    'CheckedPretrained', 'LoadReport', 'load_pretrained', 'local_file',
+    'prepare_pretrained', 'pretrained_cfgs', 'read_dataset_meta', 'read_file',
+    'read_state_dict', 'sha256_of', 'use_checked_pretrained'
 ]

@@ -6,7 +6,8 @@ things before and beside them: ``backbone.``, ``module.`` or both; ``fc``, a
 head or a neck.
 """
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -28,21 +29,37 @@ DEPTHS = {
 }
 
 
-def find_prefix(names) -> str:
+def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
+    """What precedes ``names`` in ``keys``, e.g. 'backbone.' or ''.
+
+    Returns:
+        list[str]: The prefix under which most names lie; several if they
+        share the highest count; none if no name is there.
+    """
+    names = set(names)
+    counts = Counter()
+    for key in keys:
+        parts = key.split('.')
+        for i in range(len(parts)):
+            if '.'.join(parts[i:]) in names:
+                counts['.'.join((*parts[:i], ''))] += 1
+    most = max(counts.values(), default=0)
+    return [prefix for prefix, count in counts.items() if count == most]
+
+
+def find_prefix(names: Iterable[str]) -> str:
     """What stands before the names of the one ResNet among ``names``.
 
     Raises:
         ValueError: If there is none, or more than one.
     """
-    names = set(names)
-    prefixes = sorted(name[:-len(FIRST_BLOCK)] for name in names
-                      if name.endswith(FIRST_BLOCK))
-    prefixes = [p for p in prefixes if not p or p.endswith('.')]
+    names = sorted(names)
+    prefixes = find_prefixes(names, [FIRST_BLOCK])
     if not prefixes:
         raise ValueError(
             'no ResNet in the checkpoint: no name ends in '
             f'{FIRST_BLOCK!r}. The first names are '
-            f'{", ".join(map(repr, sorted(names)[:5])) or "none"}; ResNets '
+            f'{", ".join(map(repr, names[:5])) or "none"}; ResNets '
             'of torchvision, timm and MM are known')
     if len(prefixes) > 1:
         raise ValueError(f'{len(prefixes)} ResNets in the checkpoint, behind '

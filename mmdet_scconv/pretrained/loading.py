@@ -1,22 +1,19 @@
 """Loads pretrained weights into a module, and tells what was loaded."""
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from mmdet.registry import WEIGHT_INITIALIZERS
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
-from ..registry import WEIGHT_INITIALIZERS
-from .checkpoint import (
-    TORCHVISION,
-    is_known,
-    local_file,
-    read_state_dict,
-    resolve_name,
-)
+from ..errors import CheckpointError, NoCheckpointError
+from .checkpoint import read_state_dict
+from .download import TORCHVISION, is_known, local_file, resolve_name
+from .key_names import find_prefixes
+from .reader import read_file
 
 # A ResNet's classifier, which no detector has.
 CLASSIFIER = 'fc.'
@@ -24,13 +21,27 @@ CLASSIFIER = 'fc.'
 COUNTER = 'num_batches_tracked'
 
 
-def pretrained_cfgs(module: BaseModule) -> Iterator[dict]:
+def is_pretrained(cfg: dict) -> bool:
+    return cfg['type'] in (
+        'Pretrained', PretrainedInit, 'CheckedPretrained',
+        'mmdet.CheckedPretrained', CheckedPretrained)
+
+
+def pretrained_cfgs(module: BaseModule) -> list[dict]:
     """Those of a module's ``init_cfg`` that load a checkpoint."""
     cfgs = module.init_cfg or []
-    for cfg in [cfgs] if isinstance(cfgs, dict) else cfgs:
-        if cfg['type'] in ('Pretrained', 'mmdet_scconv.Pretrained',
-                           PretrainedInit, Pretrained):
-            yield cfg
+    return list(filter(is_pretrained,
+                       [cfgs] if isinstance(cfgs, dict) else cfgs))
+
+
+def use_checked_pretrained(module: BaseModule) -> None:
+    """Let :class:`CheckedPretrained` load a module's checkpoints, after its
+    other initialisers, as MMEngine loads them."""
+    for cfg in pretrained_cfgs(module):
+        # a scope that is there was inherited from an mmdet:: base
+        cfg.update(type='CheckedPretrained', _scope_='mmdet')
+    if isinstance(module.init_cfg, list):
+        module.init_cfg.sort(key=is_pretrained)
 
 
 def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
@@ -46,9 +57,11 @@ def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
             which others may share. Defaults to False.
 
     Raises:
-        FileNotFoundError: If a file does not exist, or a URL cannot be
+        NoCheckpointError: If a file does not exist, or a URL cannot be
             downloaded; says which file to put where.
-        ValueError: For an unknown name or scheme.
+        CheckpointError: For an unknown name or scheme; with ``local`` also
+            for a file that is damaged or could run code, as MMEngine would
+            run it.
     """
     for cfg in pretrained_cfgs(module):
         if cfg['checkpoint'].startswith(TORCHVISION):
@@ -57,13 +70,14 @@ def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
             continue  # MMEngine's own loader may know it
         try:
             path = local_file(cfg['checkpoint'])
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
+        except NoCheckpointError as error:
+            raise NoCheckpointError(
                 f'The pretrained weights of {type(module).__name__}: {error}\n'
                 'Name a file that you have, e.g. --cfg-options '
                 'model.backbone.init_cfg.checkpoint=FILE') from error
         if local:
             cfg['checkpoint'] = path
+            read_file(path)
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:
@@ -100,11 +114,24 @@ class LoadReport:
     """Prefixes that would have fitted as well as the one taken."""
     swapped: list[str] = field(default_factory=list)
     """Swapped convolutions of the module."""
+    to_be_fitted: bool = False
+    """Whether these are fitted to the dense ones when a training starts."""
 
-    def noise(self) -> list[str]:
+    def random_convs(self) -> list[str]:
         """Swapped convolutions with a tensor that was not loaded."""
         return [name for name in self.swapped
                 if any(key.startswith(name + '.') for key in self.missing)]
+
+    def start_of_swapped(self) -> str:
+        """How the swapped convolutions start, in words."""
+        random = len(self.random_convs())
+        text = f'swapped convolutions: {random} of {len(self.swapped)}'
+        if self.to_be_fitted:
+            return (f'{text} are not in the file; they are fitted to its '
+                    'dense ones when a training starts')
+        return f'{text} are randomly initialised' + (
+            f'; {len(self.dense)} tensors of dense convolutions not used'
+            if self.dense else '')
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The report in a few lines, each with its logging level."""
@@ -115,11 +142,7 @@ class LoadReport:
             f'{len(self.unexpected)} unexpected, {len(self.wrong_shape)} of '
             f'wrong shape; prefix in the file: {self.prefix!r}')
         if self.swapped:
-            dense = (f'; {len(self.dense)} tensors of dense convolutions '
-                     'not used' if self.dense else '')
-            yield logging.INFO, (
-                f'swapped convolutions: {len(self.noise())} of '
-                f'{len(self.swapped)} start from noise{dense}')
+            yield logging.INFO, self.start_of_swapped()
         inside = tuple(name + '.' for name in self.swapped)
         besides = [key for key in self.missing if not key.startswith(inside)]
         for title, names in (
@@ -134,8 +157,8 @@ class LoadReport:
 
     def shapes(self, name: str) -> str:
         """A tensor of wrong shape, in words."""
-        theirs, ours = self.wrong_shape[name]
-        return f'{name} {theirs} in the file, {ours} in the module'
+        in_file, in_module = self.wrong_shape[name]
+        return f'{name} {in_file} in the file, {in_module} in the module'
 
     def log(self) -> None:
         for level, line in self.lines():
@@ -143,24 +166,6 @@ class LoadReport:
 
     def __str__(self) -> str:
         return '\n'.join(line for _, line in self.lines())
-
-
-def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
-    """What precedes ``names`` in ``keys``, e.g. 'backbone.' or ''.
-
-    Returns:
-        list[str]: The prefix under which most names lie; several if they
-        share the highest count; none if no name is there.
-    """
-    names = set(names)
-    counts = Counter()
-    for key in keys:
-        parts = key.split('.')
-        for i in range(len(parts)):
-            if '.'.join(parts[i:]) in names:
-                counts['.'.join((*parts[:i], ''))] += 1
-    most = max(counts.values(), default=0)
-    return [prefix for prefix, count in counts.items() if count == most]
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -185,7 +190,8 @@ def load_pretrained(module: nn.Module,
 
     A module of which parts were replaced may say so with two attributes:
     ``swapped_convs`` (their names) and ``dense_shapes`` (shapes by name
-    before). Tensors of the file that fit what was replaced are no error.
+    before). Tensors of the file that fit what was replaced are no error; its
+    method ``keep_dense`` is given the file's tensors then.
 
     Args:
         module (nn.Module): Any.
@@ -200,9 +206,9 @@ def load_pretrained(module: nn.Module,
         LoadReport: What was loaded and what not.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged or no checkpoint, nothing in it
-            fits, or shapes differ; the module is then unchanged.
+        CheckpointError: If the file is not there, damaged or no checkpoint,
+            nothing in it fits, or shapes differ; the module is then
+            unchanged.
     """
     source = weights_of(read_state_dict(checkpoint))
     own = weights_of(module.state_dict())
@@ -240,27 +246,29 @@ def load_pretrained(module: nn.Module,
     report.missing = [name for name in own if name not in matched]
     if report.wrong_shape and not skip_wrong_shapes:
         lines = some(list(map(report.shapes, report.wrong_shape)), limit=8)
-        raise ValueError(
+        raise CheckpointError(
             f'{checkpoint} does not fit {report.module}: '
             f'{len(report.wrong_shape)} tensors have another shape and '
             f'{len(matched)} fit, under prefix={prefix!r}. {lines}. Is it for '
             'another depth, width or option? skip_wrong_shapes=True leaves '
             'these as initialised')
     if not matched:
-        raise ValueError(
+        raise CheckpointError(
             nothing_matched(report, list(source), list(own), found))
     module.load_state_dict(matched, strict=False)
+    if report.dense:
+        module.keep_dense(source, prefix)
+        report.to_be_fitted = module.to_be_fitted()
     return report
 
 
 @WEIGHT_INITIALIZERS.register_module()
-class Pretrained(PretrainedInit):
+class CheckedPretrained(PretrainedInit):
     """MMEngine's ``Pretrained``, with :func:`load_pretrained`.
 
-    Backbones of this package have it by themselves; on another module of an
-    MM library: ``init_cfg=dict(type='Pretrained', _scope_='mmdet_scconv',
-    checkpoint=...)``. The report is logged and kept as the module's
-    ``load_report``.
+    Backbones of this package use it for ``type='Pretrained'``; another module
+    names it: ``init_cfg=dict(type='CheckedPretrained', checkpoint=...)``. The
+    report is logged and kept as the module's ``load_report``.
 
     Args:
         checkpoint (str): See :func:`read_state_dict`.
@@ -280,6 +288,11 @@ class Pretrained(PretrainedInit):
 
     @torch.no_grad()
     def __call__(self, module: nn.Module) -> None:
+        # MMEngine initialises children before what it calls 'Pretrained', and
+        # after anything else
+        for child in module.children():
+            if isinstance(child, BaseModule) and not child.is_init:
+                child.init_weights()
         module.load_report = load_pretrained(module, self.checkpoint,
                                              self.prefix,
                                              self.skip_wrong_shapes)

@@ -1,22 +1,26 @@
-"""Finds the checkpoint that a training goes on from."""
+"""Finds the checkpoint that a training is resumed from."""
 import os.path as osp
 import warnings
 import zipfile
 from collections.abc import Iterator
 from glob import escape, glob
 
-from .safe_load import CheckpointError, load_as_data
+from mmengine.runner.checkpoint import find_latest_checkpoint
+
+from ..errors import CheckpointError
+from .reader import read_file
 
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 
 
 def check_resumable(path: str) -> None:
-    """Check that a checkpoint is whole, sums included, and can be resumed.
+    """Check that a checkpoint is complete, checksums included, and can be
+    resumed.
 
     A folder (of DeepSpeed) is left to what reads it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        NoCheckpointError: If there is no such file.
         CheckpointError: If it is damaged, could run code, or holds weights
             alone; names what is wrong.
     """
@@ -31,40 +35,56 @@ def check_resumable(path: str) -> None:
         if broken is not None:
             raise CheckpointError(
                 f'{path} is damaged: its part {broken} has a wrong checksum')
-    checkpoint = load_as_data(path)
+    checkpoint = read_file(path)
     missing = [key for key in NEEDED if key not in checkpoint]
     if missing:
         raise CheckpointError(f'{path} cannot be resumed from: it has no '
                               f'{" and no ".join(missing)}')
 
 
+def last_checkpoint(work_dir: str) -> str | None:
+    """What ``last_checkpoint`` names, also in a work dir that was moved or
+    copied; None if it names nothing."""
+    if not osp.isfile(osp.join(work_dir, 'last_checkpoint')):
+        return None
+    try:
+        path = find_latest_checkpoint(work_dir)
+    except UnicodeDecodeError:  # damaged
+        return None
+    if not path:
+        return None
+    inside = osp.join(work_dir, osp.basename(path))
+    elsewhere = osp.exists(path) and not osp.exists(inside)
+    return path if elsewhere else inside
+
+
 def candidates(work_dir: str) -> Iterator[str]:
-    """What ``last_checkpoint`` names, then the other checkpoints beside it
-    and in the work dir, newest first. The best ones hold weights alone."""
-    last = osp.join(work_dir, 'last_checkpoint')
+    """The last checkpoint, then the others beside it and in the work dir,
+    newest first. The best ones hold weights alone."""
+    last = last_checkpoint(work_dir)
     folders = [work_dir]
-    named = ''
-    if osp.isfile(last):
-        with open(last, errors='replace') as f:
-            named = f.read().strip()
-    if named and not osp.exists(named):  # the work dir was moved
-        named = osp.join(work_dir, osp.basename(named))
-    if named and osp.exists(named):
-        yield named
-        folders.append(osp.dirname(named))
+    found = last is not None and osp.exists(last)
+    if found:
+        yield last
+        folders.append(osp.dirname(last))
     others = {
         osp.realpath(path): path for folder in folders
         for path in glob(osp.join(escape(folder), '*.pth'))
         if not osp.basename(path).startswith('best_')
     }
-    others.pop(osp.realpath(named), None)
+    if found:
+        others.pop(osp.realpath(last), None)
     yield from sorted(others.values(), key=osp.getmtime, reverse=True)
+
+
+def has_checkpoints(work_dir: str) -> bool:
+    return any(candidates(work_dir))
 
 
 def find_resumable(work_dir: str) -> str | None:
     """The last good checkpoint of a work dir.
 
-    Damaged ones are passed over with a warning.
+    Damaged ones are skipped, with a warning.
 
     Returns:
         str | None: Its path; None if the work dir has no checkpoint at all.
@@ -84,5 +104,5 @@ def find_resumable(work_dir: str) -> str | None:
     if problems:
         raise CheckpointError(
             f'No checkpoint in {work_dir} can be resumed from:\n  ' +
-            '\n  '.join(problems) + '\nRemove them to start anew')
+            '\n  '.join(problems) + '\nRemove them to start again')
     return None

@@ -1,4 +1,4 @@
-"""Loads the checkpoint of a whole model, and tells whether it is of it."""
+"""Loads the checkpoint of a whole model, and checks that it is of it."""
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
+
+from ..errors import CheckpointError
 
 # What may lack weights in a test, which says so; any other part gives the
 # predictions, and they would be of random weights.
@@ -41,8 +43,8 @@ class Loaded:
         """Why a tensor was not loaded."""
         if name not in self.wrong_shape:
             return f'{name} is not in the file'
-        theirs, ours = self.wrong_shape[name]
-        return f'{name} is {theirs} in the file, {ours} in the model'
+        in_file, in_model = self.wrong_shape[name]
+        return f'{name} is {in_file} in the file, {in_model} in the model'
 
     def __str__(self) -> str:
         counts = self.counts()
@@ -52,15 +54,15 @@ class Loaded:
         line = (f'{self.checkpoint}: {loaded} of {sum(self.totals.values())} '
                 f'tensors of {self.model} loaded ({parts})')
         if self.missing:
-            line += (f'. RANDOM are {len(self.missing)}: '
+            line += (f'. RANDOMLY INITIALISED are {len(self.missing)}: '
                      f'{self.reason(self.missing[0])}')
         return line
 
     def check(self) -> None:
         """
         Raises:
-            ValueError: If nothing, or nothing of a part, was loaded, or not
-                all of what gives the predictions.
+            CheckpointError: If nothing, or nothing of a part, was loaded, or
+                not all of what gives the predictions.
         """
         counts = self.counts()
         empty = [part for part, (count, _) in counts.items() if not count]
@@ -76,7 +78,7 @@ class Loaded:
             what = self.reason((names or heads)[0])
             if names:
                 what += ' (is it for another number of classes?)'
-        raise ValueError(
+        raise CheckpointError(
             f'{self}\n{self.checkpoint} is not of this config: {what}. Name '
             'the checkpoint of a training with it')
 
@@ -88,7 +90,7 @@ def part_of(name: str) -> str:
 def load_whole(model: nn.Module, state_dict: Mapping[str, Tensor],
                checkpoint: str) -> Loaded:
     """Load a state dict as MMEngine does, but for tensors of another shape,
-    and keep account.
+    and count what was loaded.
 
     Args:
         model (nn.Module): What is wrapped, or inside a test-time

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from ..paper.results import mean_and_spread
-from ..paper.runs import read_scalars
+from ..paper.work_dirs import read_scalars
 from ..tables import markdown_table, write_csv
 
 SCORE = 'coco/bbox_mAP'

@@ -1,4 +1,5 @@
-"""What the SRUs make of one image: channels in pictures, gate as overlay."""
+"""Input and output of the SRUs for one image: channels as pictures, the gate
+as an overlay."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .models import Picture, forward_hooks
+from .models import Picture, forward_hooks, inference_copy
 from .redundancy import ChannelCovariance, redundancy
 
 
@@ -70,10 +71,14 @@ def srus_of(model: nn.Module, stage: int) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def sru_maps(model: nn.Module, picture: Picture, name: str,
-             sru: nn.Module) -> SRUMaps:
-    """Run the backbone and keep what one SRU saw and gave."""
-    seen = {}
+def sru_maps(model: nn.Module, picture: Picture, name: str) -> SRUMaps:
+    """Run the backbone and keep the input and the output of one SRU.
+
+    Args:
+        name (str): One of :func:`srus_of`.
+    """
+    model, seen = inference_copy(model), {}
+    sru = model.backbone.get_submodule(name)
 
     def keep(_, x, out):
         seen.update(x=x, out=out)
@@ -96,11 +101,11 @@ def stage_output(model: nn.Module, picture: Picture, stage: int,
     """Output of a stage, without the image's padding: (C, H, W).
 
     Args:
-        bypass_sru (bool): Whether the SRUs of this stage hand their input
-            on, with the same weights elsewhere. Defaults to False.
+        bypass_sru (bool): Whether the SRUs of this stage return their input.
+            Defaults to False.
     """
+    model, seen = inference_copy(model), {}
     name, blocks = stage_of(model, stage)
-    seen = {}
     srus = srus_of(model, stage) if bypass_sru else {}
     with forward_hooks(srus, lambda _, x, out: x), \
             forward_hooks({name: blocks},

@@ -1,4 +1,5 @@
-"""A model from a config, its weights, and what it makes of an image file."""
+"""Models from configs with their weights, and images as a model gets them."""
+import copy
 import math
 import os.path as osp
 from collections.abc import Callable, Iterator
@@ -58,6 +59,13 @@ def load_model(cfg: Config,
                 f'checkpoint={checkpoint!r} is of another model: {loaded}')
     model.to(device)
     model.eval()
+    return model
+
+
+def inference_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model in test mode, for hooks and the like."""
+    model = copy.deepcopy(model)
+    model.eval()  # not chained: mmdet's ResNet returns None
     return model
 
 

@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from .evaluation import Evaluation
 from .fonts import use_font_for
-from .predictions import Evaluation
 
 TRUTH, FOUND = '#2ca02c', '#d62728'
 # inches, and the least side in pixels that text on the picture fits into

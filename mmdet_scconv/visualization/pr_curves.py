@@ -5,8 +5,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from .evaluation import Evaluation, iou_index
 from .fonts import use_font_for
-from .predictions import Evaluation, iou_index
 
 COLUMNS = ('class', 'iou', 'recall', 'precision')
 # more lines than this are told apart by nobody

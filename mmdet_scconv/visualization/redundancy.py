@@ -1,4 +1,4 @@
-"""How much the channels of a layer repeat each other.
+"""How similar the channels of a layer are.
 
 Two measures of the covariance of the channels, taken over all positions of
 some images (not of their padding):
@@ -13,7 +13,7 @@ some images (not of their padding):
   which does not depend on their variances. Channels that never vary have
   none, and are left out.
 
-Each layer is taken behind its norm and before its activation.
+Each layer is taken after its norm and before its activation.
 """
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .models import Picture, forward_hooks
+from .models import Picture, forward_hooks, inference_copy
 
 SOURCE = 'effective rank: Roy and Vetterli, EUSIPCO 2007'
 COLUMNS = ('model', 'layer', 'channels', 'positions', 'effective_rank',
@@ -64,10 +64,10 @@ def effective_rank(covariance: Tensor) -> float:
             matrix's singular values.
     """
     eigenvalues = torch.linalg.eigvalsh(covariance)
-    # what is left of zeros behind rounding would count by its square root
-    noise = eigenvalues.amax() * len(covariance) * torch.finfo(
+    # zeros that rounding has made small numbers would count by their root
+    rounding = eigenvalues.amax() * len(covariance) * torch.finfo(
         covariance.dtype).eps
-    singular = eigenvalues[eigenvalues > noise].sqrt()
+    singular = eigenvalues[eigenvalues > rounding].sqrt()
     if not len(singular):
         return 0.
     shares = singular / singular.sum()
@@ -122,7 +122,7 @@ class LayerRedundancy:
 
 
 def conv2_layers(backbone: nn.Module) -> dict[str, nn.Module]:
-    """The norms behind conv2 of each block of a ResNet of MMDetection's, by
+    """The norms after conv2 of each block of a ResNet of MMDetection's, by
     the name of the convolution.
 
     Raises:
@@ -150,6 +150,7 @@ def measure(name: str, model: nn.Module,
     Raises:
         ValueError: See :func:`conv2_layers`.
     """
+    model = inference_copy(model)
     layers = conv2_layers(model.backbone)
     covariances = {layer: ChannelCovariance() for layer in layers}
     with torch.no_grad():
@@ -189,7 +190,7 @@ def redundancy_figure(results: list[LayerRedundancy]) -> Figure:
     axes[0].legend()
     axes[1].set_xticks(range(len(names)), names, rotation=60, ha='right',
                        rotation_mode='anchor')
-    axes[0].set_title(f'Redundancy of the channels behind each conv2\n'
+    axes[0].set_title(f'Redundancy of the channels after each conv2\n'
                       f'({SOURCE})', fontsize=11)
     figure.align_ylabels(axes)
     figure.tight_layout()

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..paper.runs import NOT_A_SCORE, read_scalars
+from ..paper.work_dirs import NOT_A_SCORE, read_scalars
 
 
 @dataclass(frozen=True)
-class Curves:
+class TrainingCurves:
     """What MMEngine logged, over all attempts of a training.
 
     ``training`` and ``validation`` map a name to (step, value) pairs in the
@@ -30,7 +30,7 @@ def collect(entries: list[dict]) -> dict[str, list[tuple[int, float]]]:
     return {key: sorted(points.items()) for key, points in curves.items()}
 
 
-def read_curves(work_dir: str) -> Curves:
+def read_curves(work_dir: str) -> TrainingCurves:
     """Read a work dir of tools/train.py.
 
     Raises:
@@ -51,14 +51,14 @@ def read_curves(work_dir: str) -> Curves:
     last = max((s for points in validation.values() for s, _ in points),
                default=0)
     epochs = training.get('epoch', [(0, 0)])
-    return Curves(training, validation, last <= epochs[-1][1])
+    return TrainingCurves(training, validation, last <= epochs[-1][1])
 
 
 def plot(ax, points: list[tuple[int, float]], style: str, label: str) -> None:
     ax.plot(*zip(*points), style, label=label, ms=4, lw=1.5)
 
 
-def curves_figure(runs: dict[str, Curves], score: str | None = None
+def curves_figure(runs: dict[str, TrainingCurves], score: str | None = None
                   ) -> Figure:
     """Losses, learning rate and validation.
 

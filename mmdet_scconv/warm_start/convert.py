@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..atomic import write_atomically
 from ..backbones import SwapResNet
-from ..pretrained.checkpoint import (
+from ..pretrained import (
     local_file,
     read_dataset_meta,
     read_state_dict,

@@ -13,13 +13,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from ..datasets.checked import through_the_door
+from ..datasets.checked import with_checked_types
+from ..datasets.image_files import SUFFIXES
 
-ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 BATCH_SIZE = 8
 # of the models of MMDetection, for weights from ImageNet
 PREPROCESSOR = dict(
-    type='DetDataPreprocessor',
+    type='mmdet.DetDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     bgr_to_rgb=True)
@@ -53,7 +53,7 @@ def from_folder(folder: str, count: int, size: int,
     """
     paths = sorted(
         path for path in Path(folder).rglob('*')
-        if path.suffix.lower() in ENDINGS and not any(
+        if path.suffix.lower() in SUFFIXES and not any(
             part.startswith('.') for part in path.relative_to(folder).parts))
     if not paths:
         raise FileNotFoundError(f'no images in the folder {folder!r}')
@@ -75,7 +75,7 @@ def training_set(cfg: Config) -> BaseDataset:
     dataset = cfg.get('train_dataloader', {}).get('dataset')
     if dataset is None:
         raise ValueError('the config has no train_dataloader.dataset')
-    return DATASETS.build(through_the_door(dataset))
+    return DATASETS.build(with_checked_types(dataset))
 
 
 def from_config(cfg: Config, count: int,

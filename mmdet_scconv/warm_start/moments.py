@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..layers import SPConv
 
 
-class FitError(ValueError):
+class FitError(UserError, ValueError):
     """A convolution cannot be fitted; the message says which and why."""
 
 

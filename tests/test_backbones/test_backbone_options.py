@@ -18,7 +18,7 @@ BACKBONES = [
 CONV2 = dict(
     SCConvResNet=st.fixed_dictionaries({}, optional=dict(
         alpha=st.sampled_from([0.25, 0.5, 0.75]),
-        low_width=st.sampled_from(['tables', 'text']),
+        low_squeeze_base=st.sampled_from(['out_channels', 'low_channels']),
         gn_groups=st.sampled_from([1, 4, 16]),
         implementation=st.sampled_from(['fused', 'reference']),
         units=st.just('S+C'))),

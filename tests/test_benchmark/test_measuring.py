@@ -8,7 +8,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmdet_scconv.benchmark import cases, measuring
-from mmdet_scconv.benchmark.textbook import to_textbook
+from mmdet_scconv.benchmark.textbook import switch_to_textbook
 from mmdet_scconv.layers import SCConv
 
 DIGITS = REPO / 'configs/digits'
@@ -21,14 +21,14 @@ def test_textbook_equals_scconv(options, training):
     """In float64: benchmarks compare the same function."""
     torch.manual_seed(0)
     conv = SCConv(32, 32, 3, padding=1, **options).double().train(training)
-    textbook = to_textbook(nn.Sequential(copy.deepcopy(conv)))
+    textbook = switch_to_textbook(nn.Sequential(copy.deepcopy(conv)))
     x = torch.randn(2, 32, 9, 7, dtype=torch.float64)
     torch.testing.assert_close(textbook(x), conv(x), rtol=1e-10, atol=1e-10)
 
 
 def test_textbook_needs_scconv():
     with pytest.raises(ValueError, match='Conv2d has no SCConv'):
-        to_textbook(nn.Conv2d(3, 4, 1))
+        switch_to_textbook(nn.Conv2d(3, 4, 1))
 
 
 def model(slug):
@@ -62,10 +62,10 @@ def test_kept_for_backward():
     assert kept == pytest.approx(2 * x.numel() * 4 / 1e6, rel=0.01)
 
 
-def test_settle():
+def test_norm_statistics():
     """Activations of random weights have the size of ordinary ones."""
     backbone = MODELS.build(dict(type='SCConvResNet', depth=50))
-    cases.settle(backbone)
+    cases.set_norm_statistics(backbone)
     backbone.eval()
     assert backbone(torch.randn(1, 3, 64, 64))[-1].abs().max() < 1e3
 
@@ -75,3 +75,55 @@ def test_deploy_is_for_inference():
         cases.build(model('scconv-r50'), 'deploy',
                     cases.Case(task='training', **SMALL))
 
+
+
+def config(slug):
+    return Config.fromfile(
+        REPO / f'configs/scconv/faster-rcnn_{slug}_fpn_1x_coco.py').model
+
+
+def training_regime(backbone):
+    """Stages with gradients, and whether BatchNorms use the batch."""
+    return ([any(p.requires_grad for p in getattr(backbone, name).parameters())
+             for name in ('conv1', *backbone.res_layers)],
+            {m.training for m in backbone.modules()
+             if isinstance(m, nn.modules.batchnorm._BatchNorm)})
+
+
+@pytest.mark.parametrize('slug,regime,trained,batch_statistics', [
+    ('r50', 'shipped', [False, False, True, True, True], {False}),
+    ('scconv-r50', 'shipped', 5 * [True], {True}),
+    ('r50', 'norm-eval', 5 * [True], {False}),
+    ('r50', 'batch-statistics', 5 * [True], {True}),
+])
+def test_regime(slug, regime, trained, batch_statistics):
+    """By default a row is measured as it is shipped."""
+    cfg = config(slug)
+    cfg.backbone.norm_cfg.type = 'SyncBN'
+    before = copy.deepcopy(cfg)
+    backbone = cases.build(
+        cfg, 'as-is', cases.Case(task='training', regime=regime, **SMALL))
+    assert training_regime(backbone) == (trained, batch_statistics)
+    assert cfg == before
+
+
+def test_nothing_to_train():
+    cfg = config('r50')
+    cfg.backbone.frozen_stages = 4
+    with pytest.raises(ValueError, match="regime='shipped' is not valid"):
+        cases.build(cfg, 'as-is', cases.Case(task='training', **SMALL))
+
+
+@pytest.mark.parametrize('task', cases.TASKS)
+def test_detector_in_bf16_on_a_cpu(task):
+    """Heads and post-processing run on float32 maps."""
+    case = cases.Case('detector', task, dtype='bf16', **SMALL)
+    detector = cases.build(model('scconv-r50'), 'as-is', case)
+    seen = set()
+    detector.neck.lateral_convs[0].conv.register_forward_hook(
+        lambda module, args, out: seen.add(out.dtype))
+    detector.roi_head.bbox_roi_extractor.register_forward_hook(
+        lambda module, args, out: seen.add(args[0][0].dtype))
+    step, _ = measuring.step_of(detector, case)
+    step()
+    assert seen == {torch.bfloat16, torch.float32}

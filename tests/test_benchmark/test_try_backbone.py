@@ -10,17 +10,17 @@ from mmdet_scconv.benchmark import stock_configs
 from mmdet_scconv.benchmark.stock_configs import (
     backbones_in,
     load_config,
+    other_backbones,
     representatives,
     swapped,
 )
 from mmdet_scconv.benchmark.trial_table import COLUMNS, write_markdown
 from mmdet_scconv.benchmark.try_backbone import (
     Attempt,
-    Trial,
     attempt,
     attempt_apart,
-    try_config,
 )
+from mmdet_scconv.benchmark.verdict import Trial, try_config
 
 RETINANET = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 FAILED = Attempt(failed='train', error='ValueError: a')
@@ -105,6 +105,33 @@ def test_swapped():
         swapped(old, 'SPConvResNet')
 
 
+@pytest.mark.parametrize('backbone,module', [
+    (dict(type='CSPNeXt', widen_factor=0.25), dict(
+        type='CSPNeXt', widen_factor=0.25, frozen_stages=-1,
+        norm_eval=False)),
+    # hands frozen_stages on to ResNet
+    (dict(type='Res2Net', depth=50, frozen_stages=1), dict(
+        type='Res2Net', depth=50, frozen_stages=-1, norm_eval=False)),
+    # has a base with these options, and does not hand them on
+    (dict(type='SSDVGG', depth=16), dict(type='SSDVGG', depth=16)),
+])
+def test_any_backbone(backbone, module):
+    """Nothing is frozen, where there is such an option."""
+    assert swapped(backbone, 'Swapped') == dict(
+        type='Swapped', module=module, conv=dict(type='SCConv'))
+
+
+@pytest.mark.parametrize('config,said', [
+    ('rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+     'Swapped CSPNeXt, 8 of 37 convolutions (dense: 2.35 M)'),
+    ('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+     'Swapped MobileNetV2, none of 52 convolutions (dense: 2.22 M)'),
+])
+def test_detectors_of_any_backbone(config, said):
+    done = attempt(f'mmdet::{config}', 'Swapped', 320)
+    assert (done.failed, done.error, done.backbone) == ('', '', said)
+
+
 def test_backbones_of_a_part():
     cfg = load_config('mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py')
     assert backbones_in(cfg.model) == [cfg.model.detector]
@@ -159,7 +186,7 @@ def test_a_crash_or_hang_is_told(tmp_path, code, timeout, error):
     assert (done.failed, done.error) == ('run', error)
 
 
-@pytest.mark.parametrize('new,stock,verdict,ours', [
+@pytest.mark.parametrize('new,stock,verdict,by_swap', [
     (Attempt(), None, 'works', False),
     (FAILED, Attempt(), 'fails by the swap, train: ValueError: a', True),
     (FAILED, FAILED, 'fails, as the stock config does, train: ValueError: a',
@@ -168,11 +195,12 @@ def test_a_crash_or_hang_is_told(tmp_path, code, timeout, error):
      'fails, train: ValueError: a; so does the stock config, build: '
      'KeyError: b', False),
 ])
-def test_verdict(new, stock, verdict, ours):
+def test_verdict(new, stock, verdict, by_swap):
     trial = try_config('c.py', lambda _, name, size: new if name else stock,
                        sizes=[96])
     assert trial == Trial('c.py', 96, new, stock)
-    assert (trial.verdict, trial.ours) == (verdict, ours)
+    assert (trial.verdict, trial.fails_by_swap) == (
+        verdict, by_swap)
 
 
 @pytest.mark.parametrize('new,stock,sizes', [
@@ -216,6 +244,7 @@ def test_representatives(tmp_path, monkeypatch):
     assert representatives() == ([
         'mmdet::a/a_r50_a.py', 'mmdet::b/b_x101.py', 'mmdet::d/d_r50.py'
     ], ['c'])
+    assert other_backbones() == ['mmdet::c/c_r50.py']
 
 
 def test_markdown(tmp_path):

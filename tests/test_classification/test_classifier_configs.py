@@ -19,7 +19,8 @@ from mmdet_scconv.paper.rows import TABLES
 DEMO = 'configs/demo/scconv-r18_10e_digits-classification.py'
 CASES = [(table.config.format(slug=row.slug), row, table)
          for name, table in TABLES.items() for row in table.rows
-         if name in ('units', 'cifar10', 'cifar100', 'imagenet')]
+         if name in ('units', 'cifar10', 'cifar100', 'imagenet',
+                     'cifar-folders')]
 
 
 @functools.cache
@@ -47,13 +48,13 @@ def test_config_is_its_row(path, row, table):
     cfg = load(path).model
     assert {
         key: cfg.backbone.get(key)
-        for key in ('type', 'depth', 'conv2_cfg')
-    } == {'conv2_cfg': None, **row.backbone}
+        for key in ('type', 'depth', 'conv2_cfg', 'stages_with_swap')
+    } == {'conv2_cfg': None, 'stages_with_swap': None, **row.backbone}
     with torch.device('meta'):
         model = MODELS.build(cfg)
     assert count(model, table.shape, mmengine=False, device='meta').macs
     assert model.fc.out_features == dict(
-        imagenet=1000, cifar10=10, cifar100=100)[path.split('_')[-1][:-3]]
+        imagenet=1000, cifar100=100).get(path.split('_')[-1][:-3], 10)
     model.train()
     assert all(m.training for m in model.modules())
     assert all(p.requires_grad for p in model.parameters())
@@ -63,6 +64,7 @@ def test_config_is_its_row(path, row, table):
     ('imagenet', '_imagenet.py'),
     ('cifar', '_cifar10.py'),
     ('cifar', '_cifar100.py'),
+    ('cifar_folders', '_cifar10-folders.py'),
 ])
 def test_configs_differ_in_the_backbone_alone(folder, end):
     paths = list((REPO / 'configs' / folder).glob(f'*{end}'))
@@ -84,6 +86,12 @@ def data(tmp_path_factory):
     image = np.random.default_rng(0).integers(
         0, 255, (40, 60, 3), dtype=np.uint8)
     content = cv2.imencode('.jpg', image)[1].tobytes()
+    for split in ('train', 'test'):
+        for i in range(10):
+            folder = data / 'cifar10_folders' / split / str(i)
+            folder.mkdir(parents=True)
+            (folder / '0.jpg').write_bytes(
+                cv2.imencode('.jpg', image[:32, :32])[1].tobytes())
     for split in ('train', 'val'):
         for i in range(1000):
             folder = data / 'imagenet' / split / f'n{i:08d}'
@@ -96,6 +104,7 @@ def data(tmp_path_factory):
     DEMO,
     'configs/cifar/scconv-r56_200e_cifar10.py',
     'configs/imagenet/scconv-r50_100e_imagenet.py',
+    'configs/cifar_folders/scconv-r20_10e_cifar10-folders.py',
     *(pytest.param(path, marks=pytest.mark.slow)
       for path in dict.fromkeys(path for path, _, _ in CASES)),
 ])

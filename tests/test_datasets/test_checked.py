@@ -7,30 +7,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import two_images
 from conftest import IMAGE_SIZE, REPO
 from mmdet.registry import HOOKS, MODELS
 from mmengine.logging import MMLogger
 from PIL import Image
-from two_images import CONFIG, Data, load
+from two_images import CONFIG, load
 
 from mmdet_scconv.datasets.findings import DataError
 
 HEIGHT, WIDTH = IMAGE_SIZE
-
-
-@pytest.fixture(params=['voc', 'coco'])
-def data(request, tmp_path):
-    return Data(tmp_path, request.param)
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return Data(tmp_path, 'voc')
-
-
-@pytest.fixture
-def coco(tmp_path):
-    return Data(tmp_path, 'coco')
+# fixtures
+data, voc, coco = two_images.data, two_images.voc, two_images.coco
 
 
 def pixels(item):
@@ -38,7 +26,7 @@ def pixels(item):
 
 
 def test_good_data(data):
-    assert data.flaws() == []
+    assert data.warnings() == []
     assert len(data.build()) == 2
     boxes = data.build()[0]['data_samples'].gt_instances
     assert len(boxes) == 2
@@ -51,8 +39,8 @@ def test_missing_image(data):
     data.image.unlink()
     with pytest.raises(FileNotFoundError, match=data.image.name):
         data.build()[0]
-    flaw, = data.flaws()
-    assert flaw.startswith('is missing; tried')
+    problem, = data.warnings()
+    assert problem.startswith('is missing; tried')
 
 
 @pytest.mark.parametrize('content,message', [
@@ -64,15 +52,15 @@ def test_unreadable_image(data, content, message, test):
     data.image.write_bytes(content)
     with pytest.raises(DataError, match=f'{data.image.name} {message}'):
         data.build(test)[0]
-    assert len(data.flaws()) == 1
+    assert len(data.warnings()) == 1
 
 
 def test_cut_image_is_found_by_the_check(data):
     """OpenCV fills the rest of it with grey."""
     content = data.image.read_bytes()
     data.image.write_bytes(content[:len(content) // 2])
-    flaw, = data.flaws()
-    assert 'truncated' in flaw
+    problem, = data.warnings()
+    assert 'truncated' in problem
 
 
 def test_cmyk(voc):
@@ -82,7 +70,7 @@ def test_cmyk(voc):
     Image.fromarray(rgb).convert('CMYK').save(voc.image, quality=95)
     shown = pixels(voc.build()[0]).reshape(-1, 3).mean(0)
     np.testing.assert_allclose(shown, (0, 0, 200), atol=12)  # BGR
-    assert voc.flaws() == []
+    assert voc.warnings() == []
 
 
 def test_16_bit(voc):
@@ -90,8 +78,8 @@ def test_16_bit(voc):
     cv2.imwrite(str(voc.image.with_suffix('.png')), deep)
     voc.image.unlink()
     assert (pixels(voc.build()[0]) == 0x80).all()
-    flaw, = voc.flaws()
-    assert '16 bits' in flaw
+    problem, = voc.warnings()
+    assert '16 bits' in problem
 
 
 def turn(path, orientation):
@@ -105,8 +93,8 @@ def test_exif_against_the_annotation(data, test):
     turn(data.image, 6)
     with pytest.raises(DataError, match='(?s)EXIF.*color_ignore_orientation'):
         data.build(test)[0]
-    flaw, = data.flaws()
-    assert 'EXIF' in flaw
+    problem, = data.warnings()
+    assert 'EXIF' in problem
 
 
 def test_exif_as_annotated(data):
@@ -115,13 +103,13 @@ def test_exif_as_annotated(data):
     Image.fromarray(np.rot90(upright)).save(data.image, quality=95)
     turn(data.image, 6)
     assert data.build()[0]['data_samples'].ori_shape == IMAGE_SIZE
-    assert data.flaws() == []
+    assert data.warnings() == []
 
 
 def test_size_that_is_not_the_image_s(data):
     Image.new('RGB', (50, 50)).save(data.image)
     assert any(f'has 50 x 50 pixels, and is annotated as {WIDTH} x {HEIGHT}'
-               in flaw for flaw in data.flaws())
+               in problem for problem in data.warnings())
 
 
 def test_one_pixel(coco):
@@ -134,16 +122,16 @@ def test_one_pixel(coco):
 # boxes
 
 
-@pytest.mark.parametrize('box,flaw', [
+@pytest.mark.parametrize('box,problem', [
     ((5, 10, 5, 50), 'has no area'),
     ((40, 50, 5, 10), 'has no area'),
     ((WIDTH + 5, 10, WIDTH + 40, 50), 'lies outside the 80 x 60 image'),
 ])
-def test_box_that_is_none(data, box, flaw):
+def test_box_that_is_none(data, box, problem):
     data.set_box(box)
     sample = data.build()[0]['data_samples']
     assert len(sample.gt_instances) == 1
-    assert flaw in data.flaws()[0]
+    assert problem in data.warnings()[0]
 
 
 def test_box_over_the_border(data):
@@ -153,7 +141,7 @@ def test_box_over_the_border(data):
     assert torch.isclose(
         clipped[2] - clipped[0],
         torch.tensor((WIDTH - 60) * sample.scale_factor[0]).float())
-    assert 'clipped' in data.flaws()[0]
+    assert 'clipped' in data.warnings()[0]
 
 
 def test_image_without_boxes(data):
@@ -164,7 +152,7 @@ def test_image_without_boxes(data):
     else:
         data.edit_json(lambda d: d.update(annotations=d['annotations'][2:]))
     assert len(data.build()[0]['data_samples'].gt_instances) == 0
-    assert data.flaws() == []
+    assert data.warnings() == []
 
 
 # annotation files
@@ -326,7 +314,7 @@ def check(monkeypatch, capsys, data):
 
 def test_check_dataset(monkeypatch, capsys, voc):
     code, output = check(monkeypatch, capsys, voc)
-    assert code == 0 and 'train: 2 images, 0 flaws, 0 refused' in output
+    assert code == 0 and 'train: 2 images, 0 warnings, 0 refused' in output
     voc.image.write_bytes(b'')
     code, output = check(monkeypatch, capsys, voc)
     assert code == 1 and 'a.jpg: is empty' in output

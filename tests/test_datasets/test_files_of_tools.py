@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import two_images
 from conftest import BOXES, IMAGE_SIZE, REPO
 from mmdet.registry import HOOKS
 from mmengine.config import Config
@@ -16,30 +17,20 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from PIL import Image
-from two_images import Data
 
 from mmdet_scconv.datasets import voc_to_coco
-from mmdet_scconv.datasets.check import find_flaws, flaws_between, parts_of
-from mmdet_scconv.datasets.checked import through_the_door
+from mmdet_scconv.datasets.check import (
+    find_problems,
+    parts_of,
+    problems_between,
+)
+from mmdet_scconv.datasets.checked import with_checked_types
 from mmdet_scconv.datasets.findings import DataError, read_flag
 from mmdet_scconv.visualization.predictions import read_predictions
 
 HEIGHT, WIDTH = IMAGE_SIZE
-
-
-@pytest.fixture(params=['voc', 'coco'])
-def data(request, tmp_path):
-    return Data(tmp_path, request.param)
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return Data(tmp_path, 'voc')
-
-
-@pytest.fixture
-def coco(tmp_path):
-    return Data(tmp_path, 'coco')
+# fixtures
+data, voc, coco = two_images.data, two_images.voc, two_images.coco
 
 
 @pytest.fixture
@@ -146,7 +137,7 @@ def test_coco_repaired(coco, said, edit, what):
     coco.edit_json(edit)
     repaired, = found(coco, 'repaired')
     assert what in repaired
-    assert not found(coco, 'flawed') and not found(coco, 'refused')
+    assert not found(coco, 'warning') and not found(coco, 'refused')
     said().clear()
     assert_trains_and_scores(coco)
     # training, test and evaluator read the same file: said once
@@ -188,7 +179,7 @@ def test_difficult_that_is_no_number(voc, difficult):
     repaired, = found(voc, 'repaired')
     assert 'difficult not written as 0 or 1: 1' in repaired
     assert 'a.xml: object 1 (object)' in repaired
-    assert voc.flaws() == []
+    assert voc.warnings() == []
     assert_trains_and_scores(voc)
 
 
@@ -275,7 +266,7 @@ def test_little_to_train_on(data, how):
     spoil(data, how, 0.5)
     data.build()
     assert any(re.search(r'\d of \d boxes \(\d+%\) cannot be trained on', text)
-               for text in found(data, 'flawed'))
+               for text in found(data, 'warning'))
 
 
 def test_boxes_as_corners(coco):
@@ -382,7 +373,7 @@ def test_train_and_val_have_other_classes(coco):
         coco.train, metainfo=dict(classes=('cat', 'dog')))
     cfg.val_dataloader.dataset = dict(
         coco.test, metainfo=dict(classes=('dog', 'cat')))
-    finding = next(finding for split, finding in flaws_between(cfg)
+    finding = next(finding for split, finding in problems_between(cfg)
                    if split == 'val' and finding.verdict == 'refused')
     message = r"\('dog', 'cat'\), the training has classes=\('cat', 'dog'\)"
     assert re.search(message, finding.text)
@@ -407,7 +398,7 @@ def test_evaluator_reads_another_file(coco):
     cfg = coco.cfg
     cfg.val_dataloader.dataset = coco.test
     cfg.val_evaluator.ann_file = str(coco.root / 'annotations/other.json')
-    texts = [finding.text for split, finding in flaws_between(cfg)
+    texts = [finding.text for split, finding in problems_between(cfg)
              if split == 'val']
     assert 'is the ann_file of val_evaluator' in texts[0]
 
@@ -418,9 +409,9 @@ def test_evaluator_reads_another_file(coco):
 def test_name_that_is_nearly_right(voc, name, boxes):
     """White space is none of it; the rest is left to the user."""
     voc.edit_xml({'<name>object</name>': f'<name>{name}</name>'})
-    flaw, = voc.flaws()
-    assert repr(name) in flaw
-    assert 'read as' in flaw if boxes == 4 else "Is it 'object'?" in flaw
+    problem, = voc.warnings()
+    assert repr(name) in problem
+    assert 'read as' in problem if boxes == 4 else "Is it 'object'?" in problem
     assert_trains_and_scores(voc, boxes)
 
 
@@ -430,8 +421,8 @@ def test_name_that_is_nearly_right(voc, name, boxes):
 ])
 def test_category_that_is_nearly_right(coco, name, message):
     coco.edit_json(first('categories', name=name))
-    flaw, = coco.flaws()
-    assert re.search(message, flaw)
+    problem, = coco.warnings()
+    assert re.search(message, problem)
     if name == 'object ':
         assert_trains_and_scores(coco)
 
@@ -473,9 +464,9 @@ def test_all_files_with_rotated_boxes_are_listed(voc):
         voc.build()
 
 
-@pytest.mark.parametrize('degrees,flaws', [('15.0', 1), ('0.0', 0),
+@pytest.mark.parametrize('degrees,problems', [('15.0', 1), ('0.0', 0),
                                            ('360', 0)])
-def test_rotation_as_an_attribute(data, degrees, flaws):
+def test_rotation_as_an_attribute(data, degrees, problems):
     """It is trained on; that the box was turned is said."""
     if data.name == 'coco':
         data.edit_json(first(attributes=dict(rotation=float(degrees))))
@@ -483,8 +474,8 @@ def test_rotation_as_an_attribute(data, degrees, flaws):
         data.edit_xml({'</object>': '<attributes><attribute><name>rotation'
                        f'</name><value>{degrees}</value></attribute>'
                        '</attributes></object>'})
-    assert [('turned by 15 degrees' in text) for text in data.flaws()] == \
-        [True] * flaws
+    assert [('turned by 15 degrees' in text) for text in data.warnings()] == \
+        [True] * problems
     assert_trains_and_scores(data)
 
 
@@ -652,11 +643,11 @@ def test_swapped_size(data, said):
     """The image's own size counts; nothing is said of EXIF."""
     image = np.zeros((WIDTH, HEIGHT, 3), np.uint8)
     Image.fromarray(image).save(data.image)
-    flaws = data.flaws()
+    problems = data.warnings()
     assert any(f'has {HEIGHT} x {WIDTH} pixels, and is annotated as {WIDTH} x '
-               f'{HEIGHT}' in flaw for flaw in flaws)
-    assert not any('EXIF' in flaw for flaw in flaws)
-    assert any('0 of its' in flaw for flaw in flaws)
+               f'{HEIGHT}' in problem for problem in problems)
+    assert not any('EXIF' in problem for problem in problems)
+    assert any('0 of its' in problem for problem in problems)
     sample = data.build()[0]['data_samples']
     assert sample.ori_shape == (WIDTH, HEIGHT)
     assert any('own size counts' in line for line in said())
@@ -670,7 +661,7 @@ def test_box_beyond_the_annotated_size(data):
     info = data.build().get_data_info(0)
     assert (info['width'], info['height']) == (HEIGHT, WIDTH)
     assert info['instances'][0]['bbox'] == [5, 10, 40, 75]
-    assert not any('box (5, 10, 40, 75)' in flaw for flaw in data.flaws())
+    assert not any('box (5, 10, 40, 75)' in text for text in data.warnings())
 
 
 @pytest.mark.parametrize('orientation', range(2, 9))
@@ -682,7 +673,7 @@ def test_exif(data, orientation):
     save_turned(data.image, image, orientation)
     message = f'EXIF orientation {orientation}'
     if orientation < 5:
-        assert message in found(data, 'flawed')[0]
+        assert message in found(data, 'warning')[0]
         assert data.build()[0]
         return
     assert message in found(data, 'refused')[0]
@@ -757,7 +748,7 @@ DETECTORS = sorted(
 
 
 @pytest.mark.parametrize('path', DETECTORS)
-def test_configs_go_through_the_door(path):
+def test_configs_have_checked_types(path):
     cfg = Config.fromfile(REPO / path)
     for split in ('train', 'val', 'test'):
         for part in parts_of(cfg[f'{split}_dataloader'].dataset):
@@ -768,15 +759,15 @@ def test_configs_go_through_the_door(path):
     assert cfg.default_hooks.num_classes.type == 'CheckClassesHook'
 
 
-def test_stock_types_go_through_the_door(data):
+def test_stock_types_are_replaced(data):
     """Where the check, the report and the converter read a config."""
     stock = dict(voc='XMLDataset', coco='CocoDataset')[data.name]
     cfg = dict(type='RepeatDataset', times=2, dataset=dict(
         data.train, type=stock))
-    assert through_the_door(cfg)['dataset']['type'] == f'Checked{stock}'
+    assert with_checked_types(cfg)['dataset']['type'] == f'Checked{stock}'
     assert cfg['dataset']['type'] == stock
     data.image.unlink()
-    assert 'is missing' in next(find_flaws(cfg)).text
+    assert 'is missing' in next(find_problems(cfg)).text
 
 
 # everything at once
@@ -793,7 +784,7 @@ def test_check_lists_all_kinds(voc):
     verdicts = [(f.verdict, f.file.rpartition('/')[2]) for f in voc.findings()]
     assert verdicts == [
         ('refused', 'a.xml'), ('refused', 'b.xml'), ('refused', 'c.xml'),
-        ('flawed', 'a.xml'), ('flawed', 'train.txt'),  # half is difficult
+        ('warning', 'a.xml'), ('warning', 'train.txt'),  # half is difficult
         ('repaired', 'train.txt'), ('refused', 'a.jpg')
     ]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdet_scconv.datasets.image_files import flaw_of_image, size_of
+from mmdet_scconv.datasets.image_files import image_problem, size_of
 
 
 @pytest.fixture
@@ -24,5 +24,5 @@ def test_an_image_that_is_too_large_for_pil(large, limit, monkeypatch):
         warnings.simplefilter('error')
         size = size_of(large)
         assert (size.width, size.height, size.orientation) == (50, 40, 1)
-        assert flaw_of_image(large, 50, 40) is None
-        assert flaw_of_image(large, 40, 50)[0] == 'flawed'
+        assert image_problem(large, 50, 40) is None
+        assert image_problem(large, 40, 50)[0] == 'warning'

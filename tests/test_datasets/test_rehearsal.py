@@ -13,12 +13,7 @@ import pytest
 from conftest import REPO
 from mmdet.registry import DATASETS
 
-from mmdet_scconv.datasets.prepare import (
-    COCO_COUNTS,
-    SOURCES,
-    VOC_COUNTS,
-    read_sums,
-)
+from mmdet_scconv.datasets.downloads import read_sums
 from mmdet_scconv.datasets.rehearsal import (
     COCO_BOXES,
     COCO_CLASSES,
@@ -28,6 +23,7 @@ from mmdet_scconv.datasets.rehearsal import (
     pictures,
     write_archives,
 )
+from mmdet_scconv.datasets.sources import COCO_COUNTS, SOURCES, VOC_COUNTS
 
 
 def test_voc(tmp_path):

@@ -3,12 +3,13 @@ import copy
 import json
 from functools import cache
 
+import pytest
 from conftest import BOXES, REPO, write_coco, write_voc
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmdet_scconv.datasets.check import find_flaws
+from mmdet_scconv.datasets.check import find_problems
 
 CONFIG = 'configs/custom/faster-rcnn_scconv-r18_fpn_12e_{}-format.py'
 
@@ -57,10 +58,10 @@ class Data:
 
     def findings(self, test=False, **options):
         """Of tools/misc/check_dataset.py."""
-        return list(find_flaws(
+        return list(find_problems(
             dict(self.test if test else self.train, **options)))
 
-    def flaws(self):
+    def warnings(self):
         """What makes the check fail."""
         return [finding.text for finding in self.findings()
                 if finding.verdict != 'repaired']
@@ -91,3 +92,18 @@ class Data:
         data = json.loads(self.ann_file.read_text())
         edit(data)
         self.ann_file.write_text(json.dumps(data))
+
+
+@pytest.fixture(params=['voc', 'coco'])
+def data(request, tmp_path):
+    return Data(tmp_path, request.param)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return Data(tmp_path, 'voc')
+
+
+@pytest.fixture
+def coco(tmp_path):
+    return Data(tmp_path, 'coco')

@@ -10,22 +10,22 @@ from conftest import REPO
 from torch import nn
 
 from mmdet_scconv.classification import ImageClassifier
-from mmdet_scconv.deployment.export import (
-    JUDGED,
-    WrongExport,
+from mmdet_scconv.deployment.export import export
+from mmdet_scconv.deployment.files import (
     check_packages,
-    export,
-    judge_noise,
-    judge_picture,
     load,
     read_metadata,
-    shrink,
 )
+from mmdet_scconv.deployment.gates import Gates
 from mmdet_scconv.deployment.judge import (
+    JUDGED,
     Difference,
-    Gates,
     Part,
+    WrongExport,
     differences,
+    judge_picture,
+    judge_random,
+    shrink,
 )
 from mmdet_scconv.deployment.parts import part_of
 from mmdet_scconv.layers import SCConv
@@ -127,6 +127,36 @@ def test_a_program_is_loaded_again(tmp_path, strided):
     torch.testing.assert_close(
         load(path)(images)[0], expected, rtol=1e-4, atol=1e-4)
     assert read_metadata(path)['classes'] == 'a\nb'
+
+
+@pytest.mark.parametrize('name', ['backbone', 'classifier'])
+def test_the_model_stays_as_it_is(name):
+    """A copy is exported; the reference is the model."""
+    model = small_model()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    part = part_of(model, name)
+    assert isinstance(model.backbone.layer1[0].conv2, SCConv)
+    assert not any(isinstance(module, SCConv)
+                   for module in part.module.modules())
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(after[key].equal(value) for key, value in before.items())
+
+
+class Untraceable(nn.Module):
+
+    def forward(self, images):
+        if images.sum() > 0:
+            return images,
+        return -images,
+
+
+def test_what_cannot_be_traced_is_one_line(tmp_path):
+    with pytest.raises(WrongExport, match='cannot be traced') as error:
+        export(Part(Untraceable(), Stem(), ('out', )),
+               str(tmp_path / 'a.pt2'), [(1, 8, 8)])
+    assert '\n' not in str(error.value)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.slow
@@ -245,7 +275,7 @@ def test_wrong_on_some_is_seen_beside_thresholds(gated, seed):
     part, gates = gated
     wrong = WrongOnSome(part.module, 0.1)
     generator = torch.Generator().manual_seed(seed)
-    tallies = judge_noise(part, gates, wrong, part.shapes, 1e-3, generator)
+    tallies = judge_random(part, gates, wrong, part.shapes, 1e-3, generator)
     assert sum(tally.wrong for tally in tallies) == 1
 
 
@@ -254,7 +284,7 @@ def test_right_ones_pass(gated, seed):
     """Also those whose values come near thresholds: not all are judged."""
     part, gates = gated
     generator = torch.Generator().manual_seed(seed)
-    tallies = judge_noise(
+    tallies = judge_random(
         part, gates, part.module, part.shapes, 1e-4, generator)
     assert sum(tally.judged for tally in tallies) >= JUDGED
     assert not any(tally.wrong for tally in tallies)
@@ -297,7 +327,7 @@ class Undecided(nn.Module):
 
 def test_what_cannot_be_judged_is_no_file(tmp_path):
     part = Part(Undecided(), Undecided(), ('out', ))
-    with pytest.raises(WrongExport, match='images of noise 0 could be judged'):
+    with pytest.raises(WrongExport, match='random images 0 could be judged'):
         export(part, str(tmp_path / 'a.pt2'), [(2, 9, 9)], rounds=1)
     with pytest.raises(WrongExport, match='a picture could not be judged'):
         export(part, str(tmp_path / 'a.pt2'), [], [torch.randn(1, 3, 70, 70)],
@@ -388,6 +418,7 @@ def test_the_tool(tool):
      r'shape=\(0, 32, 32\) is not valid'),
     ([DETECTOR, '--out', 'a.pt2', '--check-shapes', '32x32'],
      r'shape=\(32, 32\) is not valid'),
+    ([DETECTOR, '--out', '/dev/null/x/a.pt2'], 'Not a directory'),
     ([DETECTOR, '--out', 'a.pt2', '--tolerance', '-1'],
      r'tolerance=-1.0 is not valid'),
     ([DETECTOR, '--out', 'a.pt2', '--images', 'nothing.jpg'],

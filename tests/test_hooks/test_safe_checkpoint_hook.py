@@ -138,10 +138,8 @@ def test_checkpoints_that_are_folders(tmp_path):
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         default_hooks=dict(
             checkpoint=dict(
-                type='mmdet.SafeCheckpointHook', interval=1, max_keep_ckpts=1),
-            check_loss=dict(type='mmdet.CheckLossHook'),
-            epoch_length=dict(type='mmdet.EpochLengthHook'),
-            epoch_seed=dict(type='mmdet.EpochSeedHook')),
+                type='CheckpointHook', interval=1, max_keep_ckpts=1)),
+        custom_hooks=[dict(type='mmdet.SCConvRuntimeHook')],
         log_level='ERROR',
         experiment_name='folders').train()
     assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_3.pth']

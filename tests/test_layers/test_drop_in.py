@@ -12,7 +12,7 @@ from mmdet_scconv import layers
 
 CFGS = [
     dict(type='SCConv'),
-    dict(type='SCConv', alpha=0.75, low_width='text'),
+    dict(type='SCConv', alpha=0.75, low_squeeze_base='low_channels'),
     dict(type='SCConv', units='S'),
     dict(type='SCConv', units='C'),
     dict(type='SCConv', units='C+S'),
@@ -24,6 +24,9 @@ CFGS = [
     dict(type='GhostConv'),
     dict(type='TiedConv'),
     dict(type='OctConv'),
+    dict(type='GhostModule'),
+    dict(type='VersatileConv'),
+    dict(type='PfLayer'),
 ]
 every_layer = pytest.mark.parametrize(
     'cfg', CFGS, ids=lambda cfg: '-'.join(map(str, cfg.values())))
@@ -144,7 +147,8 @@ def test_exportable(cfg, how):
 
 @pytest.mark.parametrize('layer_type', [
     layers.SCConv, layers.SPConv, layers.SlimConv, layers.GhostConv,
-    layers.TiedConv, layers.OctConv
+    layers.TiedConv, layers.OctConv, layers.GhostModule,
+    layers.VersatileConv, layers.PfLayer
 ])
 @pytest.mark.parametrize('name,value,options', [
     ('groups', 2, dict(groups=2)),

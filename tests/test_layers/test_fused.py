@@ -44,7 +44,8 @@ def run(layer, x):
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('options', [
-    {}, dict(stride=2), dict(alpha=0.75), dict(low_width='text', stride=2)
+    {}, dict(stride=2), dict(alpha=0.75),
+    dict(low_squeeze_base='low_channels', stride=2)
 ], ids=str)
 def test_equals_reference_in_float64(options, training, batch, memory_format):
     fused, reference = (m.double() for m in pair(training, **options))
@@ -67,7 +68,7 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
 
     A bias before a BatchNorm in training has no gradient but rounding: there
     the reference form in float32 says how much is to be expected."""
-    monkeypatch.setattr(cpu, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     fused, reference = pair(training, gate_threshold=threshold)
     torch.manual_seed(0)
     x = torch.randn(batch, 64, *size) + torch.arange(64).view(-1, 1, 1) % 5
@@ -84,12 +85,34 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
 
 
 def test_kernel_is_what_runs(kernel, monkeypatch):
-    monkeypatch.setattr(cpu, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     fused, _ = pair(False)
     x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
     with torch.profiler.profile() as profile, torch.no_grad():
         fused(x)
     assert 'mmdet_scconv::sru_gate' in {e.name for e in profile.events()}
+
+
+def test_kernel_is_compiled_as_one_operator(kernel, monkeypatch):
+    """Its loading is nothing that a compiler traces."""
+    monkeypatch.setattr(cpu, 'load_once', lambda: True)
+    fused, reference = pair(False)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(fused, backend=backend, fullgraph=True)
+    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            compiled(x), reference(x), rtol=1e-4, atol=1e-4)
+    operators = {str(node.target) for graph in graphs
+                 for module in graph.modules()
+                 for node in getattr(getattr(module, 'graph', None), 'nodes',
+                                     ())}
+    assert 'mmdet_scconv.sru_gate' in operators
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -111,6 +134,49 @@ def test_half_precision(dtype, batch, initialised):
     assert error < 4 * torch.finfo(dtype).eps
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('batch', [1, 2])
+def test_gradients_in_half_precision(dtype, batch):
+    """Relative, under autocast, against float64."""
+    fused, reference = pair(False)
+    x = torch.randn(batch, 64, 16, 16).to(dtype)
+    with torch.autocast('cpu', dtype=dtype):
+        _, grads = run(fused, x)
+    _, expected = run(reference.double(), x.double())
+    for a, e in zip(grads, expected):
+        assert (a.double() - e).norm() < 8 * torch.finfo(dtype).eps * e.norm()
+
+
+@pytest.mark.parametrize('by_kernel', [False, True])
+@pytest.mark.parametrize('size', [(1, 1), (1, 70), (17, 9)], ids=str)
+def test_sizes_that_no_window_fits(kernel, size, by_kernel, monkeypatch):
+    """Odd ones with a stride of 2, down to a single pixel."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
+    fused, reference = pair(False, stride=2)
+    x = torch.randn(1, 64, *size).to(memory_format=torch.channels_last)
+    (a, grads), (e, expected) = run(fused, x), run(reference.double(),
+                                                   x.double())
+    for actual, exact in zip((a, *grads), (e, *expected)):
+        assert (actual.double() - exact).norm() <= 1e-4 * exact.norm()
+
+
+@pytest.mark.parametrize('by_kernel', [False, True])
+@pytest.mark.parametrize('total', [0., 1e-7, -1e-7])
+def test_a_sum_of_gamma_near_zero(kernel, total, by_kernel, monkeypatch):
+    """w_gamma is bounded: values as the definition's, no gradient is NaN."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
+    fused, reference = pair(False)
+    with torch.no_grad():
+        for layer in (fused, reference):
+            gamma = layer.sru.gn.weight
+            gamma.copy_(torch.linspace(-1, 1, 64))
+            gamma[-1] += total
+    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    out, grads = run(fused, x)
+    torch.testing.assert_close(out, reference(x), rtol=1e-3, atol=1e-3)
+    assert all(t.isfinite().all() for t in (out, *grads))
+
+
 @pytest.mark.parametrize('batch', [1, 2])
 @pytest.mark.parametrize('options', [{}, dict(stride=2), dict(alpha=0.75)],
                          ids=str)
@@ -129,8 +195,8 @@ def test_keeps_no_more_than_its_input(options, batch):
 
 
 @pytest.mark.parametrize('options', [
-    {}, dict(stride=2, alpha=0.75), dict(low_width='text'), dict(bias=True),
-    dict(implementation='reference')
+    {}, dict(stride=2, alpha=0.75), dict(low_squeeze_base='low_channels'),
+    dict(bias=True), dict(implementation='reference')
 ], ids=str)
 def test_deployed_equals_conv_and_norm(options):
     """In float64."""

@@ -1,9 +1,11 @@
 """Where the compiled kernel is looked for, and how it is built."""
 import os
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPO, load_script
 
 from mmdet_scconv.layers.kernels import cpu
@@ -20,9 +22,24 @@ flags\t\t: fpu sse2 avx avx2 avx512f
 
 def test_tests_have_their_own_cache():
     """Neither the user's kernel nor one of another test."""
-    assert not cpu.BUILT
+    assert not cpu.is_loaded()
     assert not cpu.library_path().exists()
     assert Path.home() not in cpu.library_path().parents
+
+
+def test_importing_loads_no_library(monkeypatch):
+    """The first input that the kernel is for does."""
+    loaded = []
+    monkeypatch.setattr(torch.ops, 'load_library', loaded.append)
+    monkeypatch.setattr(torch.library, 'register_fake', lambda *args: None)
+    module = runpy.run_path(cpu.__file__)
+    assert not loaded
+    x = torch.ones(1, 2, 3, 3)
+    assert not module['fits'](x)
+    assert not loaded
+    for _ in range(2):
+        assert module['fits'](x.to(memory_format=torch.channels_last))
+        assert loaded == [str(module['library_path']())]
 
 
 def test_a_library_for_each_kind_of_cpu(tmp_path, monkeypatch):
@@ -68,7 +85,7 @@ def build(monkeypatch):
 
 
 def test_what_is_built_is_not_built_again(monkeypatch, capsys):
-    monkeypatch.setattr(cpu, 'BUILT', True)
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     monkeypatch.setattr(sys, 'argv', ['build_kernels.py'])
     monkeypatch.setenv('PATH', '')
     load_script(REPO / 'tools/misc/build_kernels.py').main()

@@ -17,7 +17,8 @@ from mmdet_scconv.layers.common import to_pair
 
 LAYERS = [
     layers.SCConv, layers.SPConv, layers.SlimConv, layers.GhostConv,
-    layers.TiedConv, layers.OctConv
+    layers.GhostModule, layers.TiedConv, layers.OctConv, layers.VersatileConv,
+    layers.PfLayer
 ]
 GEOMETRY = ('in_channels', 'out_channels', 'kernel_size', 'stride', 'padding',
             'dilation', 'groups', 'bias')
@@ -35,7 +36,7 @@ INVALID = dict(
     gwc_groups=st.sampled_from([0, -2, 10**4, 1.5, None]),
     gn_groups=st.sampled_from([0, -2, 10**4, 1.5, None]),
     gate_threshold=st.sampled_from([0, 1, -1, float('nan'), 'a', None]),
-    low_width=st.sampled_from(['', 'table', None, 1]),
+    low_squeeze_base=st.sampled_from(['', 'tables', None, 1]),
     units=st.sampled_from(['', 'SC', 's+c', 'S+C+S', None, 1]),
     implementation=st.sampled_from(['', 'fast', None, True]),
     k=st.sampled_from(['2', 2, 4 / 3, None, '']),
@@ -91,13 +92,13 @@ def scconv_options(draw, all_units=('S+C', 'C+S', 'C&S', 'S', 'C')):
         implementation=draw(st.sampled_from(['fused', 'reference'])))
     if 'C' in units:
         ratio = draw(st.integers(1, min(up, 4)))
-        low_width = draw(st.sampled_from(['tables', 'text']))
-        low = out if low_width == 'tables' else out - round(alpha * out)
+        base = draw(st.sampled_from(['out_channels', 'low_channels']))
+        low = out if base == 'out_channels' else out - round(alpha * out)
         assume(1 <= low // ratio < out)
         options.update(
             alpha=alpha,
             squeeze_ratio=ratio,
-            low_width=low_width,
+            low_squeeze_base=base,
             gwc_groups=draw(
                 st.sampled_from(divisors(math.gcd(up // ratio, out)))))
     if 'S' in units:
@@ -139,6 +140,13 @@ def ghostconv_options(draw):
 
 
 @st.composite
+def ghostmodule_options(draw):
+    options = draw(ghostconv_options())
+    return {name: options[name]
+            for name in ('in_channels', 'out_channels', 'ratio')}
+
+
+@st.composite
 def tiedconv_options(draw):
     blocks = draw(st.integers(1, 4))
     return dict(
@@ -161,7 +169,14 @@ VALID = dict(
     SlimConv=slimconv_options(),
     GhostConv=ghostconv_options(),
     TiedConv=tiedconv_options(),
-    OctConv=octconv_options())
+    GhostModule=ghostmodule_options(),
+    OctConv=octconv_options(),
+    # for each number of crops that geometry()'s kernels give
+    VersatileConv=st.fixed_dictionaries(dict(
+        in_channels=st.integers(2, 20),
+        out_channels=st.sampled_from([6, 12]))),
+    PfLayer=st.integers(2, 20).map(
+        lambda width: dict(in_channels=width, out_channels=width)))
 every_layer = pytest.mark.parametrize(
     'layer_type', LAYERS, ids=lambda layer_type: layer_type.__name__)
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -299,6 +314,12 @@ def test_groups_of_one_value(implementation):
                       implementation=implementation), 0).double().eval()
     x = torch.randn(2, 8, 1, 1, dtype=torch.float64)
     torch.testing.assert_close(layer(x[:1]), layer(x)[:1])
+
+
+def test_every_layer_is_here():
+    assert {layer_type.__name__ for layer_type in LAYERS} == \
+        set(layers.__all__) - {'SRU', 'CRU'}
+    assert set(VALID) == {layer_type.__name__ for layer_type in LAYERS}
 
 
 def test_invalid_values_cover_every_option():

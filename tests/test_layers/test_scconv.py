@@ -53,7 +53,7 @@ def ref_cru(x, cru, alpha, stride, dilation, gwc_groups):
 
 
 @pytest.mark.parametrize('training', [False, True])
-@pytest.mark.parametrize('low_width', ['tables', 'text'])
+@pytest.mark.parametrize('low_squeeze_base', ['out_channels', 'low_channels'])
 @pytest.mark.parametrize(
     'in_channels,out_channels,options',
     [
@@ -67,8 +67,8 @@ def ref_cru(x, cru, alpha, stride, dilation, gwc_groups):
 )
 @pytest.mark.parametrize('size', [(8, 8), (7, 9)])
 @pytest.mark.parametrize('implementation', ['fused', 'reference'])
-def test_equals_definition(in_channels, out_channels, options, low_width,
-                           training, size, implementation):
+def test_equals_definition(in_channels, out_channels, options,
+                           low_squeeze_base, training, size, implementation):
     options = dict(dict(alpha=0.5, stride=1, dilation=1, gwc_groups=2,
                         kernel_size=3), **options)
     layer, x = float64_layer(
@@ -77,7 +77,7 @@ def test_equals_definition(in_channels, out_channels, options, low_width,
         out_channels,
         size,
         training,
-        low_width=low_width,
+        low_squeeze_base=low_squeeze_base,
         implementation=implementation,
         **options)
     expected = ref_cru(
@@ -141,9 +141,9 @@ def test_negative_sum_of_gamma_keeps_its_sign():
 
 def test_widths_of_the_low_branch():
     assert CRU(64, 64).squeeze_low.out_channels == 32
-    assert CRU(64, 64, low_width='text').squeeze_low.out_channels == 16
-    assert CRU(
-        64, 64, alpha=0.75, low_width='text').squeeze_low.out_channels == 8
+    for alpha, width in ((0.5, 16), (0.75, 8)):
+        cru = CRU(64, 64, alpha=alpha, low_squeeze_base='low_channels')
+        assert cru.squeeze_low.out_channels == width
 
 
 def test_state_dict_keys():
@@ -186,7 +186,7 @@ def test_state_dict_keys():
     ('gwc_groups', 3, dict(gwc_groups=3)),
     ('gn_groups', 5, dict(gn_groups=5)),
     ('gate_threshold', 1, dict(gate_threshold=1)),
-    ('low_width', 'paper', dict(low_width='paper')),
+    ('low_squeeze_base', 'paper', dict(low_squeeze_base='paper')),
     ('in_channels', 33, dict(in_channels=33, gn_groups=1)),
     ('out_channels', 0, dict(out_channels=0)),
     ('units', 'SC', dict(units='SC')),

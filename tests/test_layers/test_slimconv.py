@@ -52,6 +52,24 @@ def test_equals_definition(k, parts, out_channels, stride, dilation, training):
         out_channels, stride)
 
 
+@pytest.mark.parametrize('k,parts,out_channels', [
+    ('1', 2, 32),
+    ('4/3', 2, 24),
+    ('8/3', 4, 12),
+])
+def test_another_output_width(k, parts, out_channels):
+    layer, x = float64_layer(SlimConv, 64, 32, (7, 8), True, k=k)
+    assert layer.out_channels == out_channels
+    assert_equals_definition(layer, x, ref_slimconv(x, layer, parts, 1, 1),
+                             out_channels, 1)
+
+
+@pytest.mark.parametrize('k,reduction', [('1', 16), ('4/3', 32), ('8/3', 32)])
+def test_reduction_of_the_attention(k, reduction):
+    assert SlimConv(
+        64, 64, 3, padding=1, k=k).attention[1].out_channels == 64 // reduction
+
+
 def test_trains_on_a_single_image():
     """As the last, incomplete batch of an epoch."""
     layer, x = float64_layer(SlimConv, 64, 64, (7, 8), True)
@@ -64,10 +82,20 @@ def test_trains_on_a_single_image():
     assert not norm.running_mean.equal(statistics)
 
 
+def test_forward_leaves_the_mode_of_its_norms(monkeypatch):
+    """A toggled mode is seen by other threads, and breaks a compiled graph."""
+    layer, x = float64_layer(SlimConv, 64, 64, (7, 8), True)
+    modes = []
+    monkeypatch.setattr(torch.nn.Module, 'train',
+                        lambda module, mode=True: modes.append(mode))
+    layer(x[:1])
+    assert not modes
+
+
 @pytest.mark.parametrize('name,value,options', [
     ('k', '2', dict(k='2')),
     ('in_channels', 30, dict(in_channels=30, out_channels=30)),
-    ('out_channels', 16, dict(out_channels=16)),
+    ('out_channels', 18, dict(out_channels=18)),
 ])
 def test_invalid_options(name, value, options):
     assert_option_is_named(SlimConv, name, value, options)

@@ -99,7 +99,7 @@ def assert_equals_definition(options, dtype=torch.float32, **input_options):
     dict(stride=(1, 3)),
     dict(alpha=0.75, stride=2),
     dict(alpha=0.25),
-    dict(low_width='text'),
+    dict(low_squeeze_base='low_channels'),
     dict(channels=24, out_channels=48, gn_groups=3),
     dict(kernel_size=5, dilation=2),
     dict(gwc_groups=1),

@@ -11,6 +11,7 @@ from mmdet_scconv.paper.model_index import (
     table_text,
 )
 from mmdet_scconv.paper.rows import TABLES, TOP1, Row, Table
+from mmdet_scconv.paper.table import notes
 
 
 @pytest.mark.parametrize('path', [
@@ -47,3 +48,12 @@ def test_a_system_that_is_not_in_the_paper():
              if line.startswith('| Mine'))
     cells = [cell.strip() for cell in line.split('|')[1:-1]]
     assert [cells[i] for i in (2, 4, 5, 6)] == ['', '', '', '']
+
+
+def test_rows_with_the_same_note_share_it():
+    rows = [
+        Row(name, {}, note=note)
+        for name, note in (('A', 'one'), ('B', ''), ('C', 'two'), ('D', 'one'),
+                           ('A', 'one'))
+    ]
+    assert notes(rows) == ['A, D: one.', 'C: two.']

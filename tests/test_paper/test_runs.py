@@ -12,21 +12,16 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmdet_scconv.paper.results import TableResults, mean_and_spread
-from mmdet_scconv.paper.rows import Row, Table
-from mmdet_scconv.paper.runs import (
-    Result,
-    Run,
+from mmdet_scconv.paper.runs import Run, command, execute
+from mmdet_scconv.paper.work_dirs import (
     RunError,
-    command,
-    execute,
     find_results,
     last_checkpoint,
     read_result,
     trained,
     training_length,
 )
-from mmdet_scconv.paper.runs import (
+from mmdet_scconv.paper.work_dirs import (
     test_metrics as metrics_of,
 )
 
@@ -129,6 +124,7 @@ def test_run_trains_and_tests(run):
     assert result.seconds == pytest.approx(0.2)
     assert result.seconds_per_epoch == pytest.approx(0.2 * LENGTH)
     assert result.environment == 'CPU, torch 9.9.9'
+    assert result.model.backbone.depth == 18
 
 
 def test_failed_run_says_where_to_look_and_is_resumed(run):
@@ -307,41 +303,3 @@ def test_command_for_several_gpus():
     ]
     several = command('train.py', 4, 'c.py')
     assert several[-5:] == ['4', 'train.py', 'c.py', '--launcher', 'pytorch']
-
-
-@pytest.mark.parametrize('values,expected', [
-    ([], '-'),
-    ([0.5], '50.00'),
-    ([0.5, 0.52, 0.54], '52.00 ± 2.00 (3)'),
-])
-def test_mean_and_spread(values, expected):
-    assert mean_and_spread(values, 100) == expected
-
-
-def test_table_of_results(tmp_path):
-    metrics = {'AP@.5': 'coco/bbox_mAP_50', 'mAP': 'coco/bbox_mAP'}
-    backbone = dict(type='SCConvResNet', depth=18)
-    table = Table('Table', (64, 64), metrics, (
-        Row('A', backbone, 1., 2., (40.,)), Row('B', backbone, note='so'),
-        Row('C', dict(type='Darknet'))))
-    results = TableResults(table, dict(
-        A=[Result('A', 'a.py', seed, 'w', 'finished',
-                  {'coco/bbox_mAP_50': 0.4 + seed / 10, 'coco/bbox_mAP': 0.2},
-                  seconds=1.) for seed in (0, 1)],
-        B=[Result('B', 'b.py', 0, 'w', '1 of 3 epochs')],
-        C=[]))
-    columns, (a, b, c) = results.summary()
-    assert columns == [
-        'row', 'AP@.5', '(paper)', 'mAP', 'Params', 'FLOPs', 's/iter'
-    ]
-    assert a[:4] == ['A', '45.00 ± 7.07 (2)', 40., '20.00 ± 0.00 (2)']
-    assert a[-1] == '1.000'
-    assert b[:4] == ['B', '-', '-', '-']
-    # a backbone that no classifier counts with
-    assert c[-3:] == ['nan', 'nan', '-']
-    paths = results.write(str(tmp_path))
-    assert all(Path(path).stat().st_size > 100 for path in paths)
-    lines = Path(paths[0]).read_text().splitlines()
-    assert len(lines) == 4
-    assert lines[3].startswith('Table,B,b.py,0,1 of 3 epochs,,')
-    assert 'B: so.' in Path(paths[1]).read_text()

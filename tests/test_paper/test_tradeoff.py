@@ -37,6 +37,7 @@ def test_own_points(results):
 @pytest.mark.parametrize('text,message', [
     ('row,config\n', "no column 'coco/bbox_mAP'"),
     (CSV.splitlines()[0] + '\n', 'no finished run with coco/bbox_mAP'),
+    (CSV.replace('0.54,25.5', '0.54,6.4'), "'ResNet50' are of different"),
 ])
 def test_results_that_cannot_be_drawn(tmp_path, text, message):
     path = tmp_path / 'results.csv'

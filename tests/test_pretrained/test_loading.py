@@ -16,12 +16,17 @@ import pytest
 import torch
 from mmdet.models.backbones import ResNet
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import BaseModule
 from mmengine.runner import load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
 from mmdet_scconv.backbones import SCConvResNet, TiedConvResNet
-from mmdet_scconv.pretrained import load_pretrained, read_state_dict
+from mmdet_scconv.pretrained import (
+    load_pretrained,
+    read_state_dict,
+    use_checked_pretrained,
+)
 
 SMALL = dict(depth=18, base_channels=16)
 
@@ -122,7 +127,8 @@ def test_hostile_file_runs_nothing(write, function, named, tmp_path):
     path, victim = tmp_path / 'x.pth', tmp_path / 'victim'
     argument = victim if function is os.mkdir else f'open({str(victim)!r},"w")'
     write(dict(state_dict=Hostile(argument, function)), path)
-    with pytest.raises(ValueError, match=f'x.pth was refused .* {named}'):
+    with pytest.raises(ValueError, match='x.pth is not loaded, and '
+                       f'nothing in it was run: it holds {named}'):
         read_state_dict(str(path))
     assert not victim.exists()
     with contextlib.suppress(RuntimeError, AttributeError):
@@ -140,13 +146,13 @@ def test_getattr_is_not_called(tmp_path):
     """MMEngine's loader allows it, and with it what hangs on its classes."""
     path = tmp_path / 'x.pth'
     torch_zip(Getattr(), path)
-    with pytest.raises(ValueError, match='it is a Ignored'):
+    with pytest.raises(ValueError, match="holds attribute '__init__' of"):
         read_state_dict(str(path))
 
 
 def test_whole_module_is_refused(tmp_path):
     path = save(nn.Linear(1, 1), tmp_path / 'x.pth')
-    with pytest.raises(ValueError, match='asks for torch.nn.modules.linear'):
+    with pytest.raises(ValueError, match='holds torch.nn.modules.linear'):
         read_state_dict(path)
 
 
@@ -157,7 +163,7 @@ def test_truncated_file(suffix, keep, tmp_path):
     save(dense().state_dict(), path)
     content = path.read_bytes()
     path.write_bytes(content[:int(keep * len(content))])
-    with pytest.raises(ValueError, match=f'x{suffix} is not a complete'):
+    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or no '):
         read_state_dict(str(path))
 
 
@@ -165,7 +171,7 @@ def test_truncated_file(suffix, keep, tmp_path):
 def test_text_file(suffix, tmp_path):
     path = tmp_path / f'x{suffix}'
     path.write_text('<!DOCTYPE html> not found')
-    with pytest.raises(ValueError, match=f'x{suffix} is not a complete'):
+    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or no '):
         read_state_dict(str(path))
 
 
@@ -409,15 +415,21 @@ def scconv_file(tmp_path):
         tmp_path / 'scconv.pth')
 
 
+@pytest.mark.parametrize('swapped_init,text', [
+    ('random', 'are randomly initialised; 8 tensors'),
+    ('fit', 'are not in the file; they are fitted to its dense ones when'),
+])
 @pytest.mark.parametrize('cls', [SCConvResNet, TiedConvResNet])
-def test_dense_weights_leave_the_swapped_ones(cls, dense_file, log):
+def test_dense_weights_leave_the_swapped_ones(cls, swapped_init, text,
+                                              dense_file, log):
     """TiedConv's weight has the dense one's name, and another shape."""
-    report = initialised(dense_file, cls).load_report
-    assert len(report.noise()) == len(report.dense) == 8
+    report = initialised(
+        dense_file, cls, swapped_init=swapped_init).load_report
+    assert len(report.random_convs()) == len(report.dense) == 8
     assert not report.unexpected and not report.wrong_shape
     assert all('.conv2.' in key for key in report.missing)
-    text = '\n'.join(text for _, text in log)
-    assert 'swapped convolutions: 8 of 8 start from noise; 8 tensors' in text
+    lines = '\n'.join(line for _, line in log)
+    assert f'swapped convolutions: 8 of 8 {text}' in lines
     assert not warnings_in(log)
 
 
@@ -448,9 +460,31 @@ def test_options_of_the_config_arrive(wrong_stem):
     assert list(net.load_report.wrong_shape) == ['conv1.weight']
 
 
-def test_other_backbones_by_scope(scconv_file, dense_file):
+class Parent(BaseModule):
+    """Its child has an initialiser of its own."""
+
+    def __init__(self, init_cfg):
+        super().__init__(init_cfg)
+        self.child = BaseModule(dict(type='Constant', layer='Linear', val=7.))
+        self.child.linear = nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize('others', [
+    [], [dict(type='Constant', layer='Linear', val=5.)]])
+def test_weights_are_loaded_last(others, tmp_path):
+    """After the initialisers of the module and of its children."""
+    path = save({'child.linear.weight': torch.full((1, 1), 2.),
+                 'child.linear.bias': torch.zeros(1)}, tmp_path / 'x.pth')
+    parent = Parent([dict(type='Pretrained', checkpoint=path), *others])
+    use_checked_pretrained(parent)
+    parent.init_weights()
+    assert parent.child.linear.weight.item() == 2.
+    assert len(parent.load_report.matched) == 2
+
+
+def test_other_backbones_by_name(scconv_file, dense_file):
     net = ResNet(**SMALL, init_cfg=dict(
-        type='Pretrained', _scope_='mmdet_scconv', checkpoint=dense_file))
+        type='CheckedPretrained', checkpoint=dense_file))
     net.init_weights()
     assert not net.load_report.missing
     assert equal({k: v for k, v in net.state_dict().items()
@@ -475,7 +509,8 @@ def test_frozen_without_any_weights(options, stages, log):
 
 def test_frozen_noise_in_swapped_convolutions(dense_file):
     with pytest.raises(ValueError, match='FROZEN WITHOUT WEIGHTS') as error:
-        initialised(dense_file, frozen_stages=2).train()
+        initialised(
+            dense_file, frozen_stages=2, swapped_init='random').train()
     said = str(error.value)
     assert 'layer1 (' in said and 'layer2 (' in said
     assert 'stem (' not in said and 'layer3 (' not in said
@@ -486,14 +521,15 @@ def test_frozen_noise_in_swapped_convolutions(dense_file):
     dict(frozen_stages=1, stages_with_swap=(False, True, True, True)),
 ])
 def test_nothing_frozen_without_weights(options, dense_file, log):
-    initialised(dense_file, **options).train()
+    initialised(dense_file, swapped_init='random', **options).train()
     assert not warnings_in(log)
 
 
 def test_norm_eval_without_statistics(dense_file):
     with pytest.raises(ValueError, match='STATISTICS: norm_eval=True of '
                        'SCConvResNet keeps 32 BatchNorms'):
-        initialised(dense_file, norm_eval=True).train()
+        initialised(
+            dense_file, norm_eval=True, swapped_init='random').train()
 
 
 def test_what_is_frozen_without_weights_may_be_allowed(log):

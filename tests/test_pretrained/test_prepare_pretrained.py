@@ -1,10 +1,12 @@
 import importlib.util
+import os
 
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
 
 from mmdet_scconv.backbones import SCConvResNet
+from mmdet_scconv.errors import CheckpointError
 from mmdet_scconv.pretrained import prepare_pretrained
 
 without_torchvision = pytest.mark.skipif(
@@ -63,6 +65,25 @@ def test_unknown_torchvision_name():
 def test_stock_backbones_too():
     with pytest.raises(FileNotFoundError, match='of ResNet'):
         prepare_pretrained(backbone_from('no/file.pth', cls=ResNet))
+
+
+class Touch:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path), )
+
+
+def test_what_mmengine_would_run_is_not_loaded(tmp_path):
+    """MMEngine loads such a file, with no more than a warning."""
+    path = str(tmp_path / 'evil.pth')
+    torch.save(dict(state_dict={}, meta=Touch(tmp_path / 'ran')), path)
+    with pytest.raises(CheckpointError, match='evil.pth is not loaded'):
+        prepare_pretrained(backbone_from(path, cls=ResNet), local=True)
+    assert not (tmp_path / 'ran').exists()
 
 
 def test_other_init_cfgs_are_left_alone():

@@ -1,11 +1,16 @@
 """The checkpoint that a training goes on from."""
 import os
+import shutil
 
 import pytest
 import torch
 
-from mmdet_scconv.pretrained.resume import check_resumable, find_resumable
-from mmdet_scconv.pretrained.safe_load import CheckpointError
+from mmdet_scconv.errors import CheckpointError
+from mmdet_scconv.pretrained.resume import (
+    check_resumable,
+    find_resumable,
+    last_checkpoint,
+)
 
 
 def save(path, **changes):
@@ -49,6 +54,19 @@ def test_falls_back_with_a_warning(work_dir, damage):
     with pytest.warns(UserWarning, match='epoch_3.pth is damaged'):
         found = find_resumable(str(work_dir))
     assert found == str(work_dir / 'epoch_2.pth')
+
+
+@pytest.mark.parametrize('content', [b'\0\0\0\0', b'\xff\xfe'])
+def test_a_damaged_last_checkpoint(work_dir, content):
+    """As a power cut leaves it: the newest file is taken."""
+    (work_dir / 'last_checkpoint').write_bytes(content)
+    assert find_resumable(str(work_dir)) == str(work_dir / 'epoch_3.pth')
+
+
+def test_the_last_checkpoint_of_a_copied_work_dir(work_dir, tmp_path_factory):
+    copied = tmp_path_factory.mktemp('copied') / 'work_dir'
+    shutil.copytree(work_dir, copied)
+    assert last_checkpoint(str(copied)) == str(copied / 'epoch_3.pth')
 
 
 def test_last_checkpoint_comes_first(work_dir):

@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmdet_scconv.cli import check_checkpoint, load_weights
+from mmdet_scconv.errors import CheckpointError
 from mmdet_scconv.pretrained.whole import load_whole
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
@@ -59,7 +60,7 @@ def test_a_backbone_of_other_convolutions_is_told(trained):
     """It may be meant: the heads fit."""
     loaded = load_whole(detector(), detector('ResNet').state_dict(), 'a.pth')
     loaded.check()
-    assert 'RANDOM are' in str(loaded)
+    assert 'RANDOMLY INITIALISED are' in str(loaded)
     assert 'conv2' in str(loaded) and 'is not in the file' in str(loaded)
 
 
@@ -82,7 +83,7 @@ def test_a_backbone_of_other_convolutions_is_told(trained):
 def test_another_model_s(change, message, trained, tmp_path):
     path = str(tmp_path / 'a.pth')
     torch.save(change(trained), path)
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(CheckpointError, match=message):
         load_weights(detector(), check_checkpoint(path), path)
 
 

@@ -16,6 +16,11 @@ from mmengine.registry import init_default_scope
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mmdet_scconv.visualization.evaluation import (
+    Evaluation,
+    evaluate,
+    image_scores,
+)
 from mmdet_scconv.visualization.pr_curves import (
     classes_to_show,
     curve_rows,
@@ -23,10 +28,7 @@ from mmdet_scconv.visualization.pr_curves import (
     pr_figure,
 )
 from mmdet_scconv.visualization.predictions import (
-    Evaluation,
     build_dataset,
-    evaluate,
-    image_scores,
     read_predictions,
 )
 

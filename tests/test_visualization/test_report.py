@@ -17,12 +17,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmdet_scconv.visualization.predictions import write_predictions
-from mmdet_scconv.visualization.report import (
-    SECTIONS,
-    Options,
-    Run,
-    build_report,
-)
+from mmdet_scconv.visualization.report import build_report
+from mmdet_scconv.visualization.report_data import Options, ReportData
+from mmdet_scconv.visualization.report_sections import SECTIONS
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 HOSTILE = '<img src=x onerror=alert(1)>&"\''
@@ -164,7 +161,8 @@ def test_stale_predictions_are_made_anew(work_dir, tmp_path):
 
     def boxes():
         return sum(len(p['pred_instances']['scores'])
-                   for p in Run(str(folder), Options()).predictions)
+                   for p in ReportData(str(folder),
+                                       Options()).predictions)
 
     assert boxes() == 0
     later = time.time() + 10

@@ -117,7 +117,7 @@ def numerical_optimum(form, sums):
 @pytest.mark.parametrize('stride,options', [
     (1, {}),
     (2, dict(alpha=0.75)),
-    (1, dict(low_width='text', gwc_groups=1)),
+    (1, dict(low_squeeze_base='low_channels', gwc_groups=1)),
 ])
 def test_as_good_as_the_numerical_optimum(stride, options):
     conv, _, (sample, _) = case(stride, **options)

@@ -1,12 +1,16 @@
 #!/usr/bin/env python
 """Time models side by side, in one run, interleaved.
 
-Systems are configs, each with the form that it runs in behind a colon: as it
-is (no colon), `textbook` (SCConv as it reads in the paper) or `deploy`
-(BatchNorms folded). The first one is what the others are compared with.
+Systems are configs, as they are or in another form, which is named after a
+colon: `textbook` (SCConv as it reads in the paper) or `deploy` (BatchNorms
+folded). The first one is what the others are compared with.
 Default: ResNet-50, SCConv-R50 and its textbook form, of this repository's
 COCO configs. Needs neither data nor weights. Options with several values
 multiply: each combination is one case.
+
+A training step is a forward and a backward pass. What it trains is the
+config's affair: frozen stages, BatchNorm at running or at batch statistics.
+SyncBatchNorm is measured as BatchNorm.
 """
 import argparse
 import itertools
@@ -22,10 +26,12 @@ from mmdet_scconv.benchmark.cases import (
     EXECUTIONS,
     FORMS,
     PARTS,
+    REGIMES,
     TASKS,
     Case,
 )
-from mmdet_scconv.cli import read_config_file
+from mmdet_scconv.cli import errors_in_one_line, read_config_file
+from mmdet_scconv.errors import UserError
 from mmdet_scconv.tables import markdown_table, print_table, write_csv
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
@@ -48,7 +54,11 @@ def parse_args():
          'backward'),
         ('execution', EXECUTIONS, 'eager', 'compile: torch.compile; '
          'cuda-graphs: its mode reduce-overhead'),
-        ('dtype', tuple(DTYPES), 'fp32', 'bf16, fp16: autocast')):
+        ('dtype', tuple(DTYPES), 'fp32', 'bf16, fp16: autocast'),
+        ('regime', REGIMES, 'shipped', 'what a training step trains. shipped: '
+         'what the config says; norm-eval: all parameters, with BatchNorm at '
+         'running statistics; batch-statistics: the same with those of the '
+         'batch')):
         parser.add_argument(
             f'--{name}',
             nargs='+',
@@ -61,10 +71,6 @@ def parse_args():
     parser.add_argument(
         '--shape', nargs=2, type=int, default=(800, 1344),
         metavar=('HEIGHT', 'WIDTH'), help='in pixels (default: 800 1344)')
-    parser.add_argument(
-        '--batch-statistics', action='store_true',
-        help='train with norm_eval=False, as from scratch (default: running '
-        'statistics, as when fine-tuning)')
     parser.add_argument(
         '--contiguous', action='store_true',
         help='contiguous maps (default: channels_last)')
@@ -93,8 +99,8 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     if not colon or Path(text).exists():
         path, form = text, 'as-is'
     if form not in FORMS:
-        raise SystemExit(f'benchmark: {text}: the form behind the colon is '
-                         f'one of {", ".join(FORMS[1:])}')
+        raise UserError(f'{text}: the form after the colon is '
+                        f'one of {", ".join(FORMS[1:])}')
     cfg = read_config_file(path)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
@@ -102,6 +108,7 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     return name + (f' ({form})' if colon else ''), (cfg.model, form)
 
 
+@errors_in_one_line()
 def main():
     args = parse_args()
     if args.threads:
@@ -110,9 +117,10 @@ def main():
     systems = dict(map(read_system, args.systems))
     cases = [
         Case(part, task, execution, dtype, batch, tuple(args.shape),
-             not args.batch_statistics, args.device, not args.contiguous)
-        for part, task, execution, dtype, batch in itertools.product(
-            args.part, args.task, args.execution, args.dtype, args.batch)
+             regime, args.device, not args.contiguous)
+        for part, task, execution, dtype, batch, regime in itertools.product(
+            args.part, args.task, args.execution, args.dtype, args.batch,
+            args.regime)
     ]
     where = measuring.environment(args.device)
     if args.load:

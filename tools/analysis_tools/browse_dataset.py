@@ -10,9 +10,9 @@ import os.path as osp
 import numpy as np
 from mmdet.registry import DATASETS, VISUALIZERS
 from mmdet.structures.bbox import BaseBoxes
-from mmengine.config import DictAction
 from rich.progress import track
 
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.visualization.fonts import use_font_for
 from mmdet_scconv.visualization.models import read_config
 
@@ -34,24 +34,18 @@ def parse_args():
         type=int,
         default=20,
         help='how many pictures, evenly over the data set (default: 20)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.number < 1:
         parser.error(f'--number {args.number}: a number >= 1')
     return args
 
 
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
-    try:
-        cfg = read_config(args.config, args.cfg_options)
-        dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
-    except FileNotFoundError as error:
-        raise SystemExit(f'browse_dataset: {error}') from None
+    cfg = read_config(args.config, args.cfg_options)
+    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     visualizer = VISUALIZERS.build(cfg.visualizer)
     visualizer.dataset_meta = dataset.metainfo
     use_font_for(tuple(dataset.metainfo['classes']))

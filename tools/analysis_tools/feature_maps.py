@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Feature maps of a stage with and without SRU, for one's own image.
+"""Feature maps of a stage with and without SRU, for your image.
 
 Writes, as PNG and SVG:
   stage  the stage's output with and without its SRUs (the poster's Figure 5).
@@ -11,9 +11,7 @@ Writes, as PNG and SVG:
 import argparse
 import os.path as osp
 
-from mmengine.config import DictAction
-
-from mmdet_scconv.paper.complexity import use_reference_form
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.visualization.feature_maps import (
     gate_figure,
     sru_figure,
@@ -61,23 +59,20 @@ def parse_args():
     parser.add_argument('--device', default='cpu', help='default: cpu')
     parser.add_argument(
         '--out-dir', default='feature_maps', help='default: feature_maps')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.channels < 1:
         parser.error(f'--channels {args.channels}: a number >= 1')
     return args
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint, args.device)
-    use_reference_form(model)
     picture = read_picture(model, cfg, args.image)
-    srus = list(srus_of(model, args.stage).items())
+    srus = list(srus_of(model, args.stage))
     block = len(srus) if args.block is None else args.block
     if not 1 <= block <= len(srus):
         raise ValueError(f'--block {block}: stage {args.stage} has SRUs in '
@@ -90,7 +85,7 @@ def run(args):
         dense = load_model(dense_cfg, args.dense[1], args.device)
         without = osp.basename(args.dense[0]), stage_output(
             dense, read_picture(dense, dense_cfg, args.image), args.stage)
-    maps = sru_maps(model, picture, *srus[block - 1])
+    maps = sru_maps(model, picture, srus[block - 1])
     figures = dict(
         stage=stage_figure({
             f'stage {args.stage}, {without[0]}': without[1],
@@ -105,13 +100,6 @@ def run(args):
           'the threshold' +
           ('' if args.checkpoint else '; weights are random: no checkpoint '
            'was named'))
-
-
-def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'feature_maps: {error}') from None
 
 
 if __name__ == '__main__':

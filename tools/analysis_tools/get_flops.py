@@ -9,9 +9,10 @@ backbone alone, and the whole detector; a classifier with its own fc.
 import argparse
 from collections.abc import Iterator
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.progress import track
 
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.paper.complexity import (
     COUNTERS,
     Complexity,
@@ -19,7 +20,9 @@ from mmdet_scconv.paper.complexity import (
     count_parts,
     is_classifier,
 )
+from mmdet_scconv.paper.image_size import fit_image_size
 from mmdet_scconv.paper.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
+from mmdet_scconv.paper.table import Row, notes
 from mmdet_scconv.tables import print_table, write_csv
 from mmdet_scconv.visualization.models import read_config
 
@@ -50,10 +53,11 @@ def parse_args():
         help='image size in pixels, one number for a square (default: '
         f'{DETECTION_SHAPE[0]} for detection, what is trained on else)')
     parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the configs, as key=value')
+        '--fit-shape',
+        action='store_true',
+        help='search the image size by which each counter is nearest to the '
+        "paper's FLOPs of all detection rows (Tables 4 and 5)")
+    add_cfg_options(parser)
     parser.add_argument('--out', help='CSV file to write the table to, too')
     args = parser.parse_args()
     if args.shape is not None:
@@ -80,10 +84,10 @@ def paper_rows(names: list[str],
             row.backbone, size, mmengine=True, num_classes=row.num_classes)
         cells = [table.title.split(':')[0], row.name, f'{size[0]}x{size[1]}']
         cells += figures(count)
-        for paper, ours in ((row.params, count.params_without_group_norm /
+        for paper, counted in ((row.params, count.params_without_group_norm /
                              1e6), (row.flops, count.thop / 1e9)):
             cells += ['-', '-'] if paper is None else [
-                f'{paper:g}', f'{100 * (ours / paper - 1):+.2f}%'
+                f'{paper:g}', f'{100 * (counted / paper - 1):+.2f}%'
             ]
         yield [*cells, row.note]
 
@@ -98,10 +102,7 @@ def trained_size(cfg: Config) -> tuple[int, int]:
 def config_rows(configs: list[str], options: dict | None,
                 shape: tuple[int, int] | None) -> Iterator[list[str]]:
     for path in configs:
-        try:
-            cfg = read_config(path, options)
-        except FileNotFoundError as error:
-            raise SystemExit(f'get_flops: {error}') from None
+        cfg = read_config(path, options)
         size = shape or (trained_size(cfg) if is_classifier(cfg.model) else
                          DETECTION_SHAPE)
         for part, count in count_parts(cfg.model, size, mmengine=True):
@@ -110,10 +111,33 @@ def config_rows(configs: list[str], options: dict | None,
             yield [path, part, f'{size[0]}x{size[1]}', *cells]
 
 
+def fit_rows(rows: tuple[Row, ...]) -> Iterator[list[str]]:
+    """By all rows, and by those that are as published: without a note."""
+    for chosen in (rows, [row for row in rows if not row.note]):
+        for fit in fit_image_size(chosen):
+            deviations = dict(zip((row.name for row in chosen),
+                                  fit.deviations))
+            yield [
+                fit.counter, f'{fit.cells}', f'{fit.side:.0f}',
+                *(f'{100 * deviations[row.name]:+.2f}%'
+                  if row.name in deviations else '' for row in rows),
+                f'{100 * fit.largest:.2f}%'
+            ]
+
+
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
     columns = ['Params', 'seen', 'MACs', 'thop', 'mmengine']
-    if args.configs:
+    if args.fit_shape:
+        # Table 5 repeats the counts of Table 4
+        detection = TABLES['voc'].rows
+        columns = ['counter', 'cells of 32x32', 'side of the square',
+                   *(row.name for row in detection), 'largest']
+        rows = list(fit_rows(detection))
+        print_table("Image size nearest to the paper's detection FLOPs",
+                    columns, rows)
+    elif args.configs:
         columns = ['config', 'part', 'input', *columns]
         rows = list(config_rows(args.configs, args.cfg_options, args.shape))
         print_table('Complexity', columns, rows)
@@ -126,9 +150,8 @@ def main():
         # the notes would not fit into a terminal's width
         print_table("Complexity of the paper's rows", columns[:-1],
                     [row[:-1] for row in rows])
-        for note in dict.fromkeys(f'{row[1]}: {row[-1]}.' for row in rows
-                                  if row[-1]):
-            print(note)
+        print(*notes(row for name in args.tables for row in TABLES[name].rows),
+              sep='\n')
     print(NOTES)
     if args.out is not None:
         write_csv(args.out, columns, rows)

@@ -12,15 +12,14 @@ and .svg.
 import argparse
 import os.path as osp
 
-from mmengine.config import DictAction
-
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
 from mmdet_scconv.tables import write_csv
+from mmdet_scconv.visualization.evaluation import evaluate
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.models import read_config
 from mmdet_scconv.visualization.pr_curves import COLUMNS, curve_rows, pr_figure
 from mmdet_scconv.visualization.predictions import (
     build_dataset,
-    evaluate,
     read_predictions,
 )
 
@@ -43,15 +42,13 @@ def parse_args():
         help='classes in the figure (default: all; of more than ten, the five '
         'best and the five worst)')
     parser.add_argument('--out-dir', default='.', help='default: .')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     evaluation = evaluate(
         build_dataset(cfg), read_predictions(args.predictions))
@@ -59,13 +56,6 @@ def run(args):
     prefix = osp.join(args.out_dir, 'pr_curves')
     write_csv(f'{prefix}.csv', COLUMNS, list(curve_rows(evaluation)))
     print(f'{prefix}.csv', *save_figure(figure, prefix))
-
-
-def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'pr_curves: {error}') from None
 
 
 if __name__ == '__main__':

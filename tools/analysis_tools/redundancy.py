@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""How much the channels of each 3x3 convolution's place repeat each other.
+"""How similar the channels after each 3x3 convolution are.
 
-Compares backbones, e.g. dense with SCConv, on one's own images: effective
+Compares backbones, e.g. dense with SCConv, on your images: effective
 rank (Roy and Vetterli, 2007) and mean absolute correlation of the channels
-behind each conv2 and its norm. Writes redundancy.csv, .png and .svg.
+after each conv2 and its norm. Writes redundancy.csv, .png and .svg.
 
   redundancy.py IMAGES --model DENSE.py DENSE.pth --model SCCONV.py SCCONV.pth
 """
@@ -13,7 +13,7 @@ import sys
 
 from rich.progress import track
 
-from mmdet_scconv.cli import find_images
+from mmdet_scconv.cli import errors_in_one_line, find_images
 from mmdet_scconv.tables import write_csv
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.models import (
@@ -60,7 +60,9 @@ def parse_args():
     return args
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     images = find_images(args.images)[:args.number]
     results = []
     for config, *checkpoint in args.model:
@@ -81,16 +83,9 @@ def run(args):
     print(f'{prefix}.csv', *save_figure(redundancy_figure(results), prefix))
     few = [f'{r.model} {r.layer}' for r in results if r.positions < r.channels]
     if few:
-        print('Less positions than channels, which makes them look redundant; '
-              'take more or larger images: ' + ', '.join(few),
+        print('Fewer positions than channels, which makes them look '
+              'redundant; take more or larger images: ' + ', '.join(few),
               file=sys.stderr)
-
-
-def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'redundancy: {error}') from None
 
 
 if __name__ == '__main__':

@@ -12,7 +12,9 @@ import os.path as osp
 import torch
 from rich.progress import track
 
-from mmdet_scconv.visualization.report import Options, build_report
+from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.visualization.report import build_report
+from mmdet_scconv.visualization.report_data import Options
 
 
 def parse_args():
@@ -50,15 +52,13 @@ def parse_args():
     return args
 
 
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
     options = Options(
         args.predictions, not args.no_test, args.device, args.pictures,
         args.score_thr, lambda loader: track(loader, description='test'))
-    try:
-        page, sections = build_report(args.work_dir, options)
-    except FileNotFoundError as error:
-        raise SystemExit(f'report: {error}') from None
+    page, sections = build_report(args.work_dir, options)
     path = args.out or osp.join(args.work_dir, 'report.html')
     with open(path, 'w', encoding='utf-8') as f:
         f.write(page)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """AP or accuracy against parameters and FLOPs, as the paper's Figures 4, 6.
 
-The paper's scores (hollow) of a table, one's own (filled) from results.csv of
+The paper's scores (hollow) of a table, yours (filled) from results.csv of
 tools/reproduce.py, or both. The paper gives no numbers for its Figure 4 (split
-ratios); reproduce.py with the configs of configs/ablation gives one's own:
+ratios); reproduce.py with the configs of configs/ablation gives yours:
 
   tradeoff.py imagenet
   tradeoff.py voc --results work_dirs/reproduce/voc/results.csv
@@ -14,6 +14,7 @@ Writes tradeoff_NAME.png and .svg.
 import argparse
 import os.path as osp
 
+from mmdet_scconv.cli import errors_in_one_line
 from mmdet_scconv.paper.rows import COCO_STYLE, TABLES
 from mmdet_scconv.paper.tradeoff import (
     own_points,
@@ -46,7 +47,9 @@ def parse_args():
     return args
 
 
-def run(args):
+@errors_in_one_line(FileNotFoundError, ValueError)
+def main():
+    args = parse_args()
     table = TABLES.get(args.table)
     metrics = table.metrics if table else COCO_STYLE
     metric = args.metric or [*metrics][min(len(metrics), 3) - 1]
@@ -68,13 +71,6 @@ def run(args):
         own, costs)
     name = f'tradeoff_{args.table or "own"}'
     print(*save_figure(figure, osp.join(args.out_dir, name)))
-
-
-def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'tradeoff: {error}') from None
 
 
 if __name__ == '__main__':

@@ -8,6 +8,8 @@ training_curves.png and .svg.
 import argparse
 import os.path as osp
 
+from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.errors import UserError
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.training_curves import (
     curves_figure,
@@ -29,17 +31,14 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_one_line(FileNotFoundError)
 def main():
     args = parse_args()
-    try:
-        runs = {osp.normpath(path): read_curves(path)
-                for path in args.work_dirs}
-    except FileNotFoundError as error:
-        raise SystemExit(f'training_curves: {error}') from None
+    runs = {osp.normpath(path): read_curves(path) for path in args.work_dirs}
     known = {key for curves in runs.values() for key in curves.validation}
     if args.score is not None and args.score not in known:
-        raise SystemExit(f'training_curves: --score {args.score!r} was not '
-                         f'logged, but {", ".join(sorted(known)) or "none"}')
+        raise UserError(f'--score {args.score!r} was not logged, but '
+                        f'{", ".join(sorted(known)) or "none"}')
     print(*save_figure(
         curves_figure(runs, args.score),
         osp.join(args.out_dir, 'training_curves')))

@@ -3,6 +3,7 @@
 import argparse
 
 from mmdet_scconv.classification import make_digit_folders
+from mmdet_scconv.cli import errors_in_one_line
 
 
 def parse_args():
@@ -18,12 +19,10 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_one_line(ValueError, FileExistsError, ImportError)
 def main():
     args = parse_args()
-    try:
-        counts = make_digit_folders(**vars(args))
-    except (ValueError, FileExistsError, ImportError) as error:
-        raise SystemExit(f'make_digit_folders: {error}') from None
+    counts = make_digit_folders(**vars(args))
     print(f'{args.root}: {counts["train"]} training and {counts["val"]} '
           'validation images')
 

@@ -2,6 +2,7 @@
 """Make the digits detection data set, in COCO and in VOC format."""
 import argparse
 
+from mmdet_scconv.cli import errors_in_one_line
 from mmdet_scconv.datasets import make_digits
 
 
@@ -21,12 +22,10 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_one_line(ValueError, FileExistsError, ImportError)
 def main():
     args = parse_args()
-    try:
-        make_digits(**vars(args))
-    except (ValueError, FileExistsError, ImportError) as error:
-        raise SystemExit(f'make_digits: {error}') from None
+    make_digits(**vars(args))
     print(f'{args.root}: {args.num_train} training and {args.num_val} '
           'validation images')
 

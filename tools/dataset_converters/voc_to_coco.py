@@ -2,6 +2,7 @@
 """Convert PASCAL VOC annotations to one COCO annotation file."""
 import argparse
 
+from mmdet_scconv.cli import errors_in_one_line
 from mmdet_scconv.datasets import voc_to_coco
 
 
@@ -24,14 +25,11 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_one_line(FileNotFoundError, ValueError)
 def main():
     args = parse_args()
     options = dict(classes=args.classes) if args.classes else {}
-    try:
-        counts = voc_to_coco(args.data_root, args.image_sets, args.out,
-                             **options)
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f'voc_to_coco: {error}') from None
+    counts = voc_to_coco(args.data_root, args.image_sets, args.out, **options)
     print(f'{args.out}: {counts["images"]} images, {counts["boxes"]} boxes, '
           f'{counts["difficult"]} of them difficult (kept as ignored). Left '
           f'out: {counts["unusable"]} boxes without area or outside, '

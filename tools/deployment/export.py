@@ -2,28 +2,27 @@
 """Export a model to ONNX or torch.export, and check the file.
 
 The backbone is exported in its deployed form (BatchNorms folded). The file
-takes any batch size, height and width; it is run in onnxruntime (.pt2: in
+takes any batch size, height and width. It is run in onnxruntime (.pt2: in
 PyTorch, from the file) and compared with the model as trained, in PyTorch. If
-the outputs differ by more than the tolerance, no file is left and the status
-is 1.
+the outputs differ by more than the tolerance, the file is deleted and the exit
+status is 1.
 
-An SRU has a threshold, where rounding can make a large difference. Images of
-which a value comes near one are not judged; each of the others must agree, and
-64 of them are needed. So small inputs are checked ("judged": of how many
-drawn). The last row is the size of use; it is timed, and its difference is not
-judged.
+An SRU has a threshold, where rounding can make a large difference. An image
+with a value near a threshold is not judged. Each of the others must agree, and
+64 of them are needed; therefore small inputs are checked ("judged": how many
+of those drawn). The last row is the size of use. It is timed; its difference
+is not judged.
 """
 import argparse
 
-from mmengine.config import DictAction
-
-from mmdet_scconv.deployment.export import (
-    SUFFIXES,
-    TOLERANCE,
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
+from mmdet_scconv.deployment.export import TOLERANCE, export
+from mmdet_scconv.deployment.files import SUFFIXES
+from mmdet_scconv.deployment.judge import (
+    CHECKED,
+    DETECTOR_CHECKED,
     WrongExport,
-    export,
 )
-from mmdet_scconv.deployment.judge import CHECKED, DETECTOR_CHECKED
 from mmdet_scconv.deployment.parts import PARTS, metadata_of, part_of
 from mmdet_scconv.paper.complexity import is_classifier
 from mmdet_scconv.tables import print_table
@@ -48,7 +47,7 @@ def parse_args():
     parser.add_argument(
         '--out',
         required=True,
-        help=f'file to write; its end, one of {SUFFIXES}, is the format')
+        help=f'file to write; its suffix, one of {SUFFIXES}, is the format')
     parser.add_argument(
         '--part',
         choices=PARTS,
@@ -58,15 +57,15 @@ def parse_args():
         '--check-shapes',
         nargs='+',
         metavar='NxHxW',
-        help='small batch sizes, heights and widths of noise to check with '
-        f'(default: {spelled(CHECKED)}; of a detector '
+        help='small batch sizes, heights and widths of random images to check '
+        f'with (default: {spelled(CHECKED)}; of a detector '
         f'{spelled(DETECTOR_CHECKED)})')
     parser.add_argument(
         '--images',
         nargs='+',
         default=[],
-        help='image files to check with, too, as the test pipeline gives '
-        'them, but made small')
+        help='image files to check with as well, read by the test pipeline '
+        'and made small')
     parser.add_argument(
         '--shape',
         type=int,
@@ -78,18 +77,14 @@ def parse_args():
         '--tolerance',
         type=float,
         default=TOLERANCE,
-        help='largest difference that is right, relative to the largest value '
-        'of an output (default: %(default)s)')
+        help='largest difference that is allowed, relative to the largest '
+        'value of an output (default: %(default)s)')
     parser.add_argument(
         '--rounds',
         type=int,
         default=5,
         help='timed runs of each (default: %(default)s)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f'--rounds {args.rounds}: a number >= 1')
@@ -140,11 +135,9 @@ def run(args):
           f'{", ".join(part.metadata)}')
 
 
+@errors_in_one_line(ImportError, OSError, ValueError)
 def main():
-    try:
-        run(parse_args())
-    except (FileNotFoundError, ImportError, ValueError, WrongExport) as error:
-        raise SystemExit(f'export: {error}') from None
+    run(parse_args())
 
 
 if __name__ == '__main__':

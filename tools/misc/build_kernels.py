@@ -12,7 +12,7 @@ from mmdet_scconv.layers.kernels import cpu
 
 def main():
     argparse.ArgumentParser(description=__doc__).parse_args()
-    if cpu.BUILT:
+    if cpu.is_loaded():
         print(f'Built before: {cpu.library_path()}')
         return
     # imports setuptools, which wants to be the first one to import distutils

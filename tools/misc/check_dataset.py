@@ -5,20 +5,27 @@ Reads every annotation and every image, and lists what is damaged, missing or
 not as it should be, each with what is done about it:
 
   repaired   nothing is lost (a missing iscrowd is 0); one line a kind
-  flawed     left out, clipped, or of doubtful meaning; a training starts
+  warning    left out, clipped, or of doubtful meaning; a training starts
   refused    no training or evaluation starts
 
-Exit code 1 if anything is flawed or refused.
+Exit code 1 if there is any warning, or anything is refused.
 """
 import argparse
 from collections import Counter
 from collections.abc import Iterator
 
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
-from mmdet_scconv.cli import read_config_file
-from mmdet_scconv.datasets.check import SPLITS, find_flaws, flaws_between
+from mmdet_scconv.cli import (
+    add_cfg_options,
+    errors_in_one_line,
+    read_config_file,
+)
+from mmdet_scconv.datasets.check import (
+    SPLITS,
+    find_problems,
+    problems_between,
+)
 from mmdet_scconv.datasets.findings import Finding
 
 
@@ -31,12 +38,7 @@ def parse_args():
         '--split',
         choices=SPLITS,
         help='only this one (default: all that the config has)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
@@ -47,14 +49,15 @@ def report(split: str, findings: Iterator[Finding]) -> Counter:
         try:
             finding = next(findings)
         except StopIteration as end:
-            print(f'{split}: {end.value} images, {counts["flawed"]} flaws, '
-                  f'{counts["refused"]} refused, {counts["repaired"]} kinds '
-                  'of repairs')
+            print(f'{split}: {end.value} images, {counts["warning"]} '
+                  f'warnings, {counts["refused"]} refused, '
+                  f'{counts["repaired"]} kinds of repairs')
             return counts
         print(f'{split}: {finding}')
         counts[finding.verdict] += 1
 
 
+@errors_in_one_line()
 def main():
     args = parse_args()
     cfg = read_config_file(args.config)
@@ -71,15 +74,15 @@ def main():
             continue
         done.append(dataset)
         try:
-            total += report(split, find_flaws(dataset))
+            total += report(split, find_problems(dataset))
         except Exception as error:  # said as it is, whatever the data set
             raise SystemExit(
                 f'{split}: {type(error).__name__}: {error}') from None
-    for split, finding in flaws_between(cfg):
+    for split, finding in problems_between(cfg):
         if split in splits:
             print(f'{split}: {finding}')
             total[finding.verdict] += 1
-    if total['flawed'] or total['refused']:
+    if total['warning'] or total['refused']:
         raise SystemExit(1)
 
 

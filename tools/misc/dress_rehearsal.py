@@ -26,7 +26,8 @@ from pathlib import Path
 import psutil
 
 from mmdet_scconv.paper.rows import TABLES
-from mmdet_scconv.paper.runs import last_checkpoint, last_line, trained
+from mmdet_scconv.paper.runs import last_line
+from mmdet_scconv.paper.work_dirs import last_checkpoint, trained
 from mmdet_scconv.tables import markdown_table
 
 TOOLS = Path(__file__).resolve().parent.parent

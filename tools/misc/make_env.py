@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.request
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(
@@ -210,8 +211,20 @@ def pip_keeps_wheel(env, requirement):
     return f'{name}-{version}-{python}-' in done.stdout
 
 
-def install_mmcv(env, requirement, options, gpu=False):
+def install_mmcv(env,
+                 requirement,
+                 options,
+                 gpu=False,
+                 wait_for_pip=lambda: None):
     """Install mmcv, showing how far the compiler is.
+
+    Args:
+        env (Environment): Where to.
+        requirement (str): Name and version.
+        options (list[str]): For pip.
+        gpu (bool): Whether it is compiled for one.
+        wait_for_pip (Callable): Called before pip is, as another pip may be
+            at work in the environment.
 
     Raises:
         SystemExit: If it fails; shows the end of the log, and where it is.
@@ -230,10 +243,12 @@ def install_mmcv(env, requirement, options, gpu=False):
     if reason is None:
         print('   about 3 minutes on 2 cores', flush=True)
         with header_flags(env) as flags:
+            wait_for_pip()
             if flags and run_build(env, requirement, options, log, flags):
                 return
         print('   That failed with a precompiled header. Without one, which '
               'takes about 10 minutes on 2 cores:', flush=True)
+    wait_for_pip()
     if not run_build(env, requirement, options, log):
         with open(log) as file:
             print(*file.readlines()[-30:], sep='')
@@ -252,7 +267,7 @@ def run_build(env, requirement, options, log, cflags=None):
         settings['CFLAGS'] = cflags
     command = [
         env.python, '-m', 'pip', '--disable-pip-version-check', 'install',
-        '-v', '--no-build-isolation', *options, requirement
+        '-v', '--no-compile', '--no-build-isolation', *options, requirement
     ]
     start = shown = time.monotonic()
     with open(log, 'w') as file, subprocess.Popen(  # noqa: S603 (no shell)
@@ -278,12 +293,23 @@ def run_build(env, requirement, options, log, cflags=None):
 
 
 def build_kernel(env):
-    """Compile SCConv's kernel for the CPU; works without, but slower."""
+    """Compile SCConv's kernel for the CPU, from its file alone: the package
+    cannot be imported yet. Whether that succeeded."""
+    path = os.path.join(ROOT, 'mmdet_scconv', 'layers', 'kernels', 'cpu.py')
+    return env.ask('import runpy\n'
+                   f'print(runpy.run_path({path!r})["build"]())') is not None
+
+
+def say_kernel(env, built):
+    """Say whether there is a kernel, and if not, why."""
+    if built:
+        say("SCConv's kernel for the CPU: compiled")
+        return
+    say("SCConv's kernel for the CPU could not be compiled:")
     tool = os.path.join('tools', 'misc', 'build_kernels.py')
-    say("SCConv's kernel for the CPU (15 seconds)")
     if env.run(os.path.join(ROOT, tool)).returncode:
-        print('   Not built: see above. SCConv works without it, more slowly '
-              f'on the CPU. Later: python {tool}', flush=True)
+        print('   SCConv works without it, more slowly on the CPU. Later: '
+              f'python {tool}', flush=True)
 
 
 def main():
@@ -299,17 +325,24 @@ def main():
     if not env.has(stack.TORCH):
         say(stack.TORCH)
         env.pip('install', '--progress-bar', 'on', *torch_index(), stack.TORCH)
-    say('mmengine, mmdet, and what mmcv is compiled with')
+    say('what mmcv is compiled with')
+    env.pip('install', '-q', *stack.MMCV_BUILD)
+    gpu = check_gpu(env)
     mmcv = stack.MM_STACK['mmcv']
     others = [r for name, r in stack.MM_STACK.items() if name != 'mmcv']
-    env.pip('install', '-q', *others, *stack.MMCV_BUILD)
-    gpu = check_gpu(env)
-    if not env.has(mmcv):
-        # a wheel that pip kept may have been built without CUDA
-        install_mmcv(env, mmcv, ['--no-cache-dir'] if gpu else [], gpu)
+    # pip unpacks on one core while the other one compiles
+    with ThreadPoolExecutor() as pool:
+        say('mmengine, mmdet')
+        installed = pool.submit(env.pip, 'install', '-q', *others)
+        kernel = pool.submit(build_kernel, env)
+        if not env.has(mmcv):
+            # a wheel that pip kept may have been built without CUDA
+            install_mmcv(env, mmcv, ['--no-cache-dir'] if gpu else [], gpu,
+                         installed.result)
+        installed.result()
     # opencv-python needs libGL, which machines without a display lack; both
     # packages own the folder cv2, so the other one is installed anew
-    say('OpenCV without a display, this project, its tests')
+    say('OpenCV without a display, this project')
     env.pip('uninstall', '-q', '-y', 'opencv-python', 'opencv-python-headless')
     env.pip('install', '-q', '--no-deps', stack.OPENCV)
     if env.ask('import mmcv._ext') is None:
@@ -317,12 +350,11 @@ def main():
         install_mmcv(
             env, mmcv, ['--no-cache-dir', '--force-reinstall', '--no-deps'],
             gpu)
-    env.pip('install', '-q', '--no-build-isolation', '-e',
-            f'{ROOT}[demo,test]')
+    env.pip('install', '-q', '--no-build-isolation', '-e', f'{ROOT}[demo]')
     done = env.run('-c', 'import mmdet_scconv')
     if done.returncode:
         raise SystemExit('The environment is not complete: see above')
-    build_kernel(env)
+    say_kernel(env, kernel.result())
     say(f'ready: {env.folder}')
 
 

@@ -7,12 +7,10 @@ what is missing. VOC is also converted to COCO format.
 """
 import argparse
 
-from mmdet_scconv.datasets.prepare import (
-    SOURCES,
-    PrepareError,
-    prepare,
-    read_sums,
-)
+from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.datasets.downloads import read_sums
+from mmdet_scconv.datasets.prepare import prepare
+from mmdet_scconv.datasets.sources import SOURCES
 
 
 def parse_args():
@@ -37,14 +35,12 @@ def parse_args():
     return parser.parse_args()
 
 
+@errors_in_one_line()
 def main():
     args = parse_args()
-    try:
-        lines = prepare(SOURCES[args.dataset], args.root, args.archives,
-                        not args.no_download,
-                        read_sums(args.md5) if args.md5 else None)
-    except PrepareError as error:
-        raise SystemExit(f'prepare_data: {error}') from None
+    lines = prepare(SOURCES[args.dataset], args.root, args.archives,
+                    not args.no_download,
+                    read_sums(args.md5) if args.md5 else None)
     print('\n'.join([*lines, f'{args.dataset} is complete in {args.root}']))
 
 

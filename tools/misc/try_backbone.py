@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Try another backbone in MMDetection's detectors, without data or weights.
 
-Each config is built with its ResNet or ResNeXt swapped, and does one training
-and one test step on two small images of noise, in a process of its own. If
-that fails, the stock config is tried, too; if both do, both on larger images.
+Each config is built with its ResNet or ResNeXt swapped (--backbone Swapped:
+with the convolutions of whatever backbone it has), and does one training and
+one test step on two small random images, in a process of its own. If that
+fails, the stock config is tried, too; if both do, both on larger images.
 Ends with code 1 if a config fails by the swap, where the stock one works.
 """
 import argparse
@@ -12,17 +13,18 @@ from functools import partial
 
 from rich.progress import track
 
-from mmdet_scconv.benchmark.stock_configs import representatives
+from mmdet_scconv.benchmark.stock_configs import (
+    ANY,
+    other_backbones,
+    representatives,
+)
 from mmdet_scconv.benchmark.trial_table import (
     COLUMNS,
     table_row,
     write_markdown,
 )
-from mmdet_scconv.benchmark.try_backbone import (
-    SIZES,
-    attempt_apart,
-    try_config,
-)
+from mmdet_scconv.benchmark.try_backbone import SIZES, attempt_apart
+from mmdet_scconv.benchmark.verdict import try_config
 from mmdet_scconv.tables import print_table, write_csv
 
 
@@ -39,12 +41,13 @@ def parse_args():
         '--all',
         action='store_true',
         help='also one config for each folder of MMDetection\'s: the shortest '
-        'name, r50 first, whose backbone is a ResNet or ResNeXt')
+        'name, r50 first, whose backbone is a ResNet or ResNeXt; with '
+        '--backbone Swapped: one for each class of other backbones')
     parser.add_argument(
         '--backbone',
         default='SCConvResNet',
-        help='type to swap a ResNet to; ...ResNeXt for a ResNeXt '
-        '(default: SCConvResNet)')
+        help='type to swap a ResNet to; ...ResNeXt for a ResNeXt; Swapped: '
+        'any backbone, its 3x3 for SCConv (default: SCConvResNet)')
     parser.add_argument(
         '--size',
         type=int,
@@ -86,7 +89,10 @@ def main():
     args = parse_args()
     configs, without = args.configs, []
     if args.all:
-        found, without = representatives()
+        if args.backbone == ANY:
+            found = other_backbones()
+        else:
+            found, without = representatives()
         configs = list(dict.fromkeys([*found, *configs]))
     run = partial(
         attempt_apart, timeout=args.timeout, log_dir=args.log_dir)
@@ -102,7 +108,7 @@ def main():
             else:
                 write_markdown(path, args.backbone, trials, without)
     print_table(f'Detectors with {args.backbone}', COLUMNS, rows)
-    failed = [trial.config for trial in trials if trial.ours]
+    failed = [trial.config for trial in trials if trial.fails_by_swap]
     if failed:
         raise SystemExit('Failed by the swap: ' + ', '.join(failed))
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmdet_scconv.paper.runs import (
+from mmdet_scconv.paper.runs import call
+from mmdet_scconv.paper.work_dirs import (
     RunError,
-    call,
     last_checkpoint,
     test_metrics,
 )

@@ -1,5 +1,7 @@
 # Handwritten digits, one folder a class:
 # tools/dataset_converters/make_digit_folders.py
+_base_ = './classification.py'
+
 dataset = dict(
     type='ImageFolder',
     data_root='data/digit_folders/',
@@ -21,21 +23,16 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         data_prefix=dict(img='train'), pipeline=train_pipeline, **dataset))
 val_dataloader = dict(
     batch_size=64,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         data_prefix=dict(img='val'),
-        test_mode=True,
         pipeline=test_pipeline,
         **dataset))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='TopKAccuracy', topk=1)
+val_evaluator = dict(topk=1)
 test_evaluator = val_evaluator

@@ -1,7 +1,7 @@
 """SCConv with fewer passes over memory; equal to the definition, scconv.py.
 
-What makes the plain form slow is not its arithmetic but how often it reads
-and writes whole feature maps.
+The plain form is slow because it reads and writes whole feature maps many
+times, not because of its arithmetic.
 
 Which path runs (``units='S+C'``; other units always run the definition):
 
@@ -9,8 +9,9 @@ Which path runs (``units='S+C'``; other units always run the definition):
 mode                                 path
 ==================================== =======================================
 eval                                 SRU gate, affine CRU
-training, running statistics         SRU gate, affine CRU; cheap maps are
-                                     computed again in the backward pass
+training, running statistics         SRU gate, affine CRU; maps that are
+                                     cheap to compute are computed again in
+                                     the backward pass
 training, batch statistics; inner    SRU gate, CRU of the definition
 norms other than BatchNorm
 torch.compile                        as above, but that nothing is computed
@@ -22,11 +23,11 @@ torch.jit.trace                      as above, but that nothing is computed
                                      again; no kernels of GPUs
 autocast                             as without; gate and softmax at least
                                      in float32
-hooks or parametrizations inside     the definition, which calls them
+hooks or parametrizations inside     the definition, which runs them
 an empty input, the meta device      the definition
-GPU, running statistics, Triton      kernels/triton_scconv.py where they fit
-                                     and were right when compared, else as
-                                     without them
+GPU, running statistics, Triton      kernels/triton_scconv where it fits and
+                                     was right when compared, else as
+                                     without it
 CPU, float32, channels_last, kernel  kernels/cpu.cpp is the SRU gate
 compiled
 deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
@@ -36,12 +37,14 @@ deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
 ``implementation='reference'``       the definition
 ==================================== =======================================
 
-:meth:`SCConv.forward` and :meth:`SCConv.fused_forward` take these decisions,
-:func:`..kernels.choose` that for a kernel.
+:func:`can_fuse`, :func:`fused_scconv` and :func:`..kernels.choose` take these
+decisions.
 """
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..common import is_hooked
+from ..kernels import choose
 from .affine_cru import (
     Geometry,
     affine_scconv,
@@ -53,13 +56,48 @@ from .deployed import DeployedSCConv
 from .sru_gate import Gate
 
 __all__ = [
-    'DeployedSCConv', 'Gate', 'Geometry', 'affine_scconv', 'fold_norms',
-    'has_hooks', 'is_affine', 'uses_running_statistics'
+    'DeployedSCConv', 'can_deploy', 'can_fuse', 'fused_scconv',
+    'uses_running_statistics'
 ]
 
 
 def has_hooks(layer: nn.Module) -> bool:
-    """Whether something waits for the calls of a layer's submodules."""
+    """Whether something must run at each call of one of the submodules."""
     return any(
         is_hooked(child) or has_hooks(child)
         for child in layer._modules.values())
+
+
+def can_fuse(layer: nn.Module, x: Tensor) -> bool:
+    """Whether :func:`fused_scconv` may run in place of the definition.
+
+    Args:
+        layer (nn.Module): An SCConv.
+        x (Tensor): (N, C, H, W).
+    """
+    return (layer.units == 'S+C' and layer.implementation != 'reference'
+            and x.numel() > 0 and not x.is_meta and not has_hooks(layer))
+
+
+def fused_scconv(layer: nn.Module, x: Tensor) -> Tensor:
+    """An SCConv for which :func:`can_fuse` holds, without its bias.
+
+    Shape: as SCConv's.
+    """
+    by_kernels = choose(layer, x)
+    if by_kernels is not None:
+        return by_kernels(layer, x)
+    cru = layer.cru
+    gate = Gate.of(layer.sru, cru, torch.promote_types(x.dtype,
+                                                       torch.float32))
+    if not is_affine(cru):
+        return cru.reference(*gate(x))
+    return affine_scconv(gate, fold_norms(cru), Geometry.of(cru.gwc),
+                         cru.pool, x)
+
+
+def can_deploy(layer: nn.Module, norm: nn.Module) -> bool:
+    """Whether a DeployedSCConv can be made of an SCConv and the norm behind
+    it."""
+    return (layer.units == 'S+C' and is_affine(layer.cru)
+            and uses_running_statistics(norm))

@@ -1,13 +1,13 @@
 """The CRU whose BatchNorms use running statistics, with fewer passes over
 memory.
 
-It is affine up to the softmax. So the means of Y1 and Y2 follow from sums
-over the narrow squeezed maps, before Y1 and Y2 exist, and the softmax's
-weights and all BatchNorms go into the weights of one grouped and one
-point-wise convolution.
+Up to the softmax the CRU is affine. Therefore the means of Y1 and Y2 follow
+from sums over the narrow squeezed maps, before Y1 and Y2 are computed. The
+softmax's weights and all BatchNorms go into the weights of one grouped and
+one point-wise convolution.
 
-For the backward pass nothing is kept that a dense convolution would not keep:
-the gate and the squeezes, which are cheap, are computed again.
+For the backward pass no more is kept than a dense convolution keeps: the gate
+and the squeezes are cheap and computed again.
 """
 from collections.abc import Iterator
 from functools import partial
@@ -23,7 +23,7 @@ from .sru_gate import Gate
 
 
 def uses_running_statistics(norm: nn.Module) -> bool:
-    """Whether a norm is affine with known numbers (or gone, after fusion)."""
+    """Whether a norm is affine with fixed numbers, or was folded away."""
     if isinstance(norm, nn.Identity):
         return True
     return (isinstance(norm, _BatchNorm) and not norm.training
@@ -31,7 +31,7 @@ def uses_running_statistics(norm: nn.Module) -> bool:
 
 
 def is_affine(cru: nn.Module) -> bool:
-    """Whether :func:`affine_scconv` can be had: all norms are known."""
+    """Whether :func:`affine_scconv` is possible: all norms are fixed."""
     return all(map(uses_running_statistics,
                    (cru.squeeze_up_bn, cru.squeeze_low_bn, cru.bn1, cru.bn2)))
 

@@ -1,4 +1,5 @@
-"""SCConv for inference: all that does not depend on the input is computed."""
+"""SCConv for inference: what does not depend on the input is computed once.
+"""
 import torch
 from torch import Tensor, nn
 
@@ -35,11 +36,11 @@ class DeployedSCConv(nn.Module):
         cru = conv.cru
         self.gwc_geometry, self.pool = Geometry.of(cru.gwc), cru.pool
         self.out_channels = conv.out_channels
-        # made while the SCConv is still there, which the form is compared with
+        # made here, as it is read from the SCConv
         self.triton_options = gpu.options_of(conv) if gpu.HAS_TRITON else None
         self.implementation = conv.implementation
         with torch.no_grad():
-            gate = conv.gate(cru.gwc.weight.dtype)
+            gate = Gate.of(conv.sru, cru, cru.gwc.weight.dtype)
             self.gate_options = gate[2:]
             weights = fold_norms(cru)
             scale, shift = scale_and_shift(norm, weights.gwc)

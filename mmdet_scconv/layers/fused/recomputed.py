@@ -1,4 +1,5 @@
-"""Maps that are computed a second time instead of being kept."""
+"""Maps that the backward pass computes again, as that costs less than to keep
+them."""
 from collections.abc import Callable, Iterator
 
 import torch
@@ -6,10 +7,10 @@ from torch import Tensor
 
 
 class Recomputed:
-    """Maps that the backward pass computes anew instead of keeping them.
+    """A context in which autograd does not save certain maps.
 
-    For maps that are cheap to compute. As a context, it makes autograd save
-    nothing of them, whoever uses them.
+    Every operator inside that would save one of them gets it computed again
+    in its backward pass.
 
     Args:
         function (Callable): Takes x, yields each map as soon as it is made,

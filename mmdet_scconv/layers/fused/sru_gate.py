@@ -1,19 +1,20 @@
 """The SRU in one GroupNorm with folded weights and a few vectorised passes,
-or in the CPU's kernel; its two halves are handed on apart.
+or in the kernel for CPUs.
 
-For the backward pass the input alone is kept.
+Returns the two halves of the output without concatenating them. For the
+backward pass only the input is kept.
 """
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..kernels import cpu
 
 
 class SRUGate(torch.autograd.Function):
-    """The SRU behind its folded weights: both halves of the output.
+    """The SRU from its folded weights to both halves of the output.
 
     With the logits z, m = (z > threshold), q = (1 - m) sigmoid(z) x and the
     halves 1 and 2 of the channels: out_i = m_i x_i + q_1 + q_2.
@@ -48,8 +49,8 @@ class SRUGate(torch.autograd.Function):
                 *grads, *ctx.saved_tensors, threshold), None, None, None
         x, weight, bias = ctx.saved_tensors
         dtype = x.dtype
-        # the native calls read all maps in one layout, whatever they have;
-        # those of GPUs know the contiguous one alone
+        # the native calls expect all maps in one layout, which on GPUs must
+        # be the contiguous one
         layout = torch.channels_last if x.device.type == 'cpu' and \
             x.is_contiguous(memory_format=torch.channels_last) \
             else torch.contiguous_format
@@ -95,6 +96,14 @@ class Gate(NamedTuple):
     eps: float
     threshold: float
     sizes: tuple[int, int]
+
+    @classmethod
+    def of(cls, sru: nn.Module, cru: nn.Module,
+           dtype: torch.dtype) -> 'Gate':
+        """The SRU's gate, and how the CRU splits its output."""
+        return cls(*sru.gate_affine(dtype), sru.gn.num_groups, sru.gn.eps,
+                   sru.gate_logit_threshold,
+                   (cru.up_channels, cru.low_channels))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> the parts of the output that go up and low."""

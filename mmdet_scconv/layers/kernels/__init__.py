@@ -1,10 +1,10 @@
 """Compiled kernels; everything works without them.
 
-- cpu.cpp, built and loaded by cpu.py: the SRU's gate, on the CPU. The gate
-  itself asks for it (:func:`cpu.fits`).
-- triton_kernels.py, launched by triton_scconv.py: a whole SCConv with running
-  statistics, on a GPU. gpu.py compares them with the definition before their
-  first use; :func:`choose` takes them.
+- cpu.cpp, compiled and loaded by cpu.py: the SRU's gate, on the CPU. The gate
+  itself asks whether it fits its input (:func:`cpu.fits`).
+- triton_scconv/: a whole SCConv with running statistics, on a GPU. gpu.py
+  tells whether it fits an input and calls it; compare.py compares it with the
+  definition before its first use. :func:`choose` returns it.
 """
 from collections.abc import Callable
 

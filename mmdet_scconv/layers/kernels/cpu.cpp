@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -41,6 +42,13 @@ void add_moments(const float* x, const float* origin, int64_t begin,
   }
 }
 
+// 1 + exp(-z). Where sum(gamma) is near 0, logits are so large that exp()
+// gives infinity, which -ffast-math may turn into NaN. Below the bound the
+// sigmoid is 0 in float beside any x.
+inline float one_plus_exp(float z) {
+  return 1.f + std::exp(-std::max(z, -80.f));
+}
+
 void gate(const float* x, const float* scale, const float* shift,
           float threshold, int64_t begin, int64_t end, int64_t half,
           float* first, float* second) {
@@ -53,8 +61,8 @@ void gate(const float* x, const float* scale, const float* shift,
     for (int64_t c = 0; c < half; ++c) {
       const float z1 = x1[c] * scale[c] + shift[c];
       const float z2 = x2[c] * scale[half + c] + shift[half + c];
-      const float s1 = x1[c] / (1.f + std::exp(-z1));
-      const float s2 = x2[c] / (1.f + std::exp(-z2));
+      const float s1 = x1[c] / one_plus_exp(z1);
+      const float s2 = x2[c] / one_plus_exp(z2);
       const float both = (z1 > threshold ? 0.f : s1) +
           (z2 > threshold ? 0.f : s2);
       o1[c] = (z1 > threshold ? x1[c] : 0.f) + both;
@@ -68,7 +76,7 @@ inline void gate_gradients(float x, float scale, float shift, float threshold,
                            float grad, float both, float* logit,
                            float* direct) {
   const float z = x * scale + shift;
-  const float s = 1.f / (1.f + std::exp(-z));
+  const float s = 1.f / one_plus_exp(z);
   *logit = z > threshold ? 0.f : both * x * s * (1.f - s);
   *direct = z > threshold ? grad : both * s;
 }

@@ -1,8 +1,8 @@
 """The optional compiled kernel of the SRU; everything works without it.
 
 ``make env`` or ``tools/misc/build_kernels.py`` compiles it once (a C++
-compiler is needed) into the user's cache; from then on every process that
-finds it there uses it, for float32 on the CPU in channels_last.
+compiler is needed) into the user's cache. Processes that start later use it
+for float32 on the CPU in channels_last; the first such input loads it.
 """
 import hashlib
 import os
@@ -10,6 +10,7 @@ import platform
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -96,7 +97,7 @@ def fake_sru_gate_backward(grad_first: Tensor, grad_second: Tensor, x: Tensor,
 
 
 def load_library() -> bool:
-    """Load the kernel where it was built; whether it was."""
+    """Load the kernel if it was built; whether it was."""
     try:
         torch.ops.load_library(str(library_path()))
     except OSError:  # not there, or not for this machine
@@ -107,11 +108,18 @@ def load_library() -> bool:
     return True
 
 
-# a constant, which torch.compile can read
-BUILT = load_library()
+load_once = cache(load_library)
+
+
+# a constant for torch.compile, which cannot trace the loading
+@torch.compiler.assume_constant_result
+def is_loaded() -> bool:
+    """Whether there is a kernel; the first call loads it."""
+    return load_once()
 
 
 def fits(x: Tensor) -> bool:
     """Whether the kernel can and should be used for this input."""
-    return (BUILT and x.device.type == 'cpu' and x.dtype == torch.float32
-            and x.is_contiguous(memory_format=torch.channels_last))
+    return (x.device.type == 'cpu' and x.dtype == torch.float32
+            and x.is_contiguous(memory_format=torch.channels_last)
+            and is_loaded())

@@ -1,26 +1,24 @@
-"""Whether SCConv runs as Triton kernels on this device; and that it may.
+"""Whether SCConv runs as Triton kernels for an input, and the call of them.
 
-Triton comes with torch's CUDA builds. Nothing here has to be built, and
-without it everything works. ``MMDET_SCCONV_TRITON=0`` in the environment turns
-the kernels off, ``implementation='torch'`` those of one layer.
+Triton comes with torch's CUDA builds. Nothing has to be compiled beforehand,
+and everything works without it. ``MMDET_SCCONV_TRITON=0`` in the environment
+turns the kernels off, ``implementation='torch'`` those of one layer.
 """
 import copy
 import importlib.util
-import math
 import os
-import warnings
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from .compare import compare, small_layer
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 # Triton's interpreter runs the kernels on tensors of the CPU, for tests
 INTERPRETED = HAS_TRITON and os.environ.get('TRITON_INTERPRET') == '1'
 LIMIT = 2**31  # of the elements of a map: the kernels count in int32
-TOLERANCE = {torch.float32: 1e-2, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -91,6 +89,11 @@ def is_right(conv: nn.Module, device: torch.device,
     return compared(conv, device, dtype)
 
 
+def is_turned_on() -> bool:
+    """Whether the environment does not turn the kernels off."""
+    return os.environ.get('MMDET_SCCONV_TRITON') != '0'
+
+
 def compared(conv: nn.Module, device: torch.device,
              dtype: torch.dtype) -> bool:
     """The result of :func:`compare`, from before if there was one."""
@@ -100,7 +103,8 @@ def compared(conv: nn.Module, device: torch.device,
     if key not in COMPARED:
         if device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
             return False  # nothing can be compared in a CUDA graph
-        COMPARED[key] = compare(copy.deepcopy(conv), device, dtype)
+        COMPARED[key] = is_turned_on() and compare(
+            copy.deepcopy(conv), scconv, device, dtype)
     return COMPARED[key]
 
 
@@ -112,73 +116,6 @@ COMPARED: dict[tuple, bool] = {}
 def is_right_in_general(device: torch.device, dtype: torch.dtype) -> bool:
     """:func:`is_right` of a small layer, for compilers and deployed layers."""
     return compared(small_layer(), device, dtype)
-
-
-@cache
-def small_layer() -> nn.Module:
-    from ..scconv import SCConv
-    return SCConv(32, 32, 3, stride=2, padding=1, gn_groups=4,
-                  bias=False).eval()
-
-
-def compare(layer: nn.Module, device: torch.device,
-            dtype: torch.dtype) -> bool:
-    """Whether the kernels give what the definition gives; warns if not.
-
-    Args:
-        layer (nn.Module): An SCConv in eval mode, is changed.
-        device (torch.device): Where the kernels are to run.
-        dtype (torch.dtype): What they are to compute in.
-    """
-    if os.environ.get('MMDET_SCCONV_TRITON') == '0':
-        return False
-    try:
-        worst = largest_difference(layer, device, dtype)
-    except Exception as error:  # noqa: BLE001 (any of a compiler's)
-        reason = f'they failed ({type(error).__name__}: {error})'
-    else:
-        if worst <= TOLERANCE[dtype]:
-            return True
-        reason = f'they differ from the definition by {worst:.1e}'
-    warnings.warn(
-        f'SCConv: the Triton kernels are not used on {device} with {dtype}: '
-        f"{reason}. PyTorch's operators do the same, more slowly.",
-        stacklevel=2)
-    return False
-
-
-def largest_difference(layer: nn.Module, device: torch.device,
-                       dtype: torch.dtype) -> float:
-    """Relative, of an output and each gradient, to the definition's in
-    float64; with random weights."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), \
-            torch.autocast(device.type, enabled=False):
-        torch.manual_seed(0)
-        layer.float().cpu().requires_grad_()
-        for module in layer.modules():
-            if hasattr(module, 'reset_parameters'):
-                module.reset_parameters()
-        x = torch.randn(2, layer.in_channels, 7, 5).to(dtype)
-        results = []
-        for form in ('definition', 'kernels'):
-            if form == 'definition':
-                layer.double()
-                given = x.double().requires_grad_()
-                out = layer.cru(layer.sru(given))
-                weights = torch.randn_like(out)
-            else:
-                layer.float().to(device)
-                given = x.to(device).requires_grad_()
-                out = scconv(layer, given)
-            inputs = [given, *layer.sru.parameters(), *layer.cru.parameters()]
-            grads = torch.autograd.grad(
-                (out * weights.to(out)).sum(), inputs)
-            results.append([t.double().cpu() for t in (out, *grads)])
-    differences = [
-        ((actual - expected).norm() / expected.norm().clamp(min=1e-3)).item()
-        for expected, actual in zip(*results)
-    ]
-    return max(d if math.isfinite(d) else math.inf for d in differences)
 
 
 def tensors_of(conv: nn.Module) -> list[Tensor]:

@@ -1,19 +1,13 @@
 """Loading a checkpoint runs nothing that is in it."""
 import os
-import pickle
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
 
-from mmdet_scconv.pretrained.safe_load import (
-    FORCE,
-    CheckpointError,
-    load_as_data,
-    refuse_code,
-)
+from mmdet_scconv.errors import CheckpointError
+from mmdet_scconv.pretrained import read_file
 
 
 class Touch:
@@ -41,7 +35,7 @@ def test_what_mmengine_saves_is_data(tmp_path):
         message_hub=dict(log_scalars=dict(loss=history)),
         meta=dict(box=np.arange(4.), score=np.float64(0.5)))
     torch.save(saved, tmp_path / 'a.pth')
-    loaded = load_as_data(str(tmp_path / 'a.pth'))
+    loaded = read_file(str(tmp_path / 'a.pth'))
     assert loaded['message_hub']['log_scalars']['loss'].mean() == 3.
     assert loaded['meta']['box'].tolist() == [0, 1, 2, 3]
 
@@ -53,7 +47,7 @@ def test_code_is_refused(tmp_path, zip_format):
         dict(state_dict={}, meta=Touch(tmp_path / 'ran')), path,
         _use_new_zipfile_serialization=zip_format)
     with pytest.raises(CheckpointError, match='evil.pth is not.*mkdir'):
-        load_as_data(str(path))
+        read_file(str(path))
     assert not (tmp_path / 'ran').exists()
 
 
@@ -61,19 +55,26 @@ def test_getattr_is_refused(tmp_path):
     path = tmp_path / 'evil.pth'
     torch.save(dict(state_dict={}, meta=Reach()), path)
     with pytest.raises(CheckpointError, match='__init__'):
-        load_as_data(str(path))
+        read_file(str(path))
 
 
-def test_libraries_are_made_to_refuse(tmp_path, monkeypatch):
-    """MMEngine itself loads such a file, with no more than a warning."""
-    path = tmp_path / 'evil.pth'
-    torch.save(dict(state_dict={}, meta=Touch(tmp_path / 'ran')), path)
-    monkeypatch.setenv(FORCE, '')  # so that it is as before afterwards
-    monkeypatch.delenv(FORCE)
-    refuse_code()
-    with pytest.raises(pickle.UnpicklingError, match='mkdir'):
-        CheckpointLoader.load_checkpoint(str(path), 'cpu')
-    assert not (tmp_path / 'ran').exists()
+@pytest.mark.parametrize('value', [
+    np.float32(0.5), np.int16(3), np.bool_(True), np.zeros(2, np.float16)])
+def test_numbers_of_any_type(value, tmp_path):
+    torch.save(dict(value=value), tmp_path / 'a.pth')
+    read = read_file(str(tmp_path / 'a.pth'))['value']
+    assert np.array_equal(read, value) and read.dtype == value.dtype
+
+
+def test_as_numpy_1_wrote_it(tmp_path):
+    """Its modules had another name."""
+    path = tmp_path / 'a.pth'
+    torch.save(dict(value=np.arange(3.)), path,
+               _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert b'numpy._core' in content
+    path.write_bytes(content.replace(b'numpy._core', b'numpy.core'))
+    assert read_file(str(tmp_path / 'a.pth'))['value'].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'PK\x03\x04'])
@@ -81,15 +82,15 @@ def test_no_checkpoint(tmp_path, content):
     path = tmp_path / 'a.pth'
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match='a.pth is damaged'):
-        load_as_data(str(path))
+        read_file(str(path))
 
 
 def test_not_a_dict(tmp_path):
     torch.save([1], tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match='a list, not a dict'):
-        load_as_data(str(tmp_path / 'a.pth'))
+    with pytest.raises(CheckpointError, match='it is a list, a dict'):
+        read_file(str(tmp_path / 'a.pth'))
 
 
 def test_no_file():
     with pytest.raises(FileNotFoundError, match='nothing.pth'):
-        load_as_data('nothing.pth')
+        read_file('nothing.pth')

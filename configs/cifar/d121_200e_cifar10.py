@@ -1,0 +1,3 @@
+_base_ = '../_base_/classifier_cifar10.py'
+
+model = dict(backbone=dict(_delete_=True, type='CIFARDenseNet', depth=121))

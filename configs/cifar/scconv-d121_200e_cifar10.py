@@ -1,0 +1,8 @@
+_base_ = '../_base_/classifier_cifar10.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='CIFARDenseNet',
+        depth=121,
+        conv2_cfg=dict(type='SCConv')))

@@ -1,0 +1,8 @@
+_base_ = '../_base_/classifier_cifar100.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='CIFARWideResNet',
+        depth=28,
+        conv2_cfg=dict(type='SlimConv', k='1')))

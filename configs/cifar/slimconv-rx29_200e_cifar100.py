@@ -1,0 +1,7 @@
+_base_ = '../_base_/classifier_cifar100.py'
+
+model = dict(
+    backbone=dict(
+        type='CIFARResNeXt',
+        depth=29,
+        conv2_cfg=dict(type='SlimConv')))

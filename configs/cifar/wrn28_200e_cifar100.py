@@ -1,0 +1,3 @@
+_base_ = '../_base_/classifier_cifar100.py'
+
+model = dict(backbone=dict(_delete_=True, type='CIFARWideResNet', depth=28))

@@ -1,0 +1,1 @@
+_base_ = '../_base_/classifier_cifar10-folders.py'

@@ -1,0 +1,5 @@
+_base_ = './rtmdet_tiny_9e_digits.py'
+
+model = dict(
+    backbone=dict(
+        type='Swapped', module=dict(type='CSPNeXt'), conv=dict(type='SCConv')))

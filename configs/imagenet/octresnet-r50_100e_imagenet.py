@@ -1,0 +1,3 @@
+_base_ = '../_base_/classifier_imagenet.py'
+
+model = dict(backbone=dict(type='OctResNet'))

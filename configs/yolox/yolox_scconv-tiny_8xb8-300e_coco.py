@@ -1,0 +1,19 @@
+# MMDetection's YOLOX-tiny with SCConv in place of its backbone's dense 3x3.
+_base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
+
+custom_imports = dict(imports=['mmdet_scconv'], allow_failed_imports=False)
+custom_hooks = [*_base_.custom_hooks, dict(type='SCConvRuntimeHook')]
+default_hooks = dict(num_classes=dict(type='CheckClassesHook'))
+
+# the arguments of CSPDarknet stay where the base has them
+model = dict(
+    backbone=dict(
+        type='Swapped',
+        module=dict(type='CSPDarknet'),
+        conv=dict(type='SCConv')))
+
+train_dataloader = dict(dataset=dict(dataset=dict(type='CheckedCocoDataset')))
+val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='CheckedCocoMetric')
+test_evaluator = val_evaluator

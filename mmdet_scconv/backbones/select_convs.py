@@ -1,0 +1,200 @@
+"""Which convolutions of a module are to be replaced, and why not the others.
+"""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+
+from mmcv.cnn.bricks.wrappers import Conv2d
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from torch import nn
+
+from ..layers.common import DropInConv, check, is_hooked, is_int
+
+# mmcv's is nn.Conv2d, but for empty inputs in old versions of torch
+DENSE_TYPES = (nn.Conv2d, Conv2d)
+
+
+@dataclass(frozen=True)
+class FoundConv:
+    """A convolution of a module, and where it stands.
+
+    ``names`` are several where several parts share it.
+    """
+
+    names: tuple[str, ...]
+    conv: nn.Module
+    parent: nn.Module
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    def __str__(self) -> str:
+        conv = self.conv
+        size = 'x'.join(map(str, conv.kernel_size))
+        return f'{size} {conv.in_channels}->{conv.out_channels}'
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module is a convolution of any class: what is inside belongs
+    to it (the offsets of a deformable one, the parts of an SCConv)."""
+    weight = module._parameters.get('weight')
+    return isinstance(module, (DropInConv, nn.Conv2d)) or (
+        weight is not None and weight.dim() == 4)
+
+
+def find_convs(module: nn.Module) -> list[FoundConv]:
+    """All convolutions of a module, in its order, each of them once."""
+    found = {}
+
+    def walk(parent: nn.Module, prefix: str) -> None:
+        for name, child in parent._modules.items():
+            if child is None:
+                continue
+            path = f'{prefix}{name}'
+            if is_convolution(child):
+                names = found.get(child, FoundConv((), child, parent)).names
+                found[child] = FoundConv((*names, path), child, parent)
+            else:
+                walk(child, f'{path}.')
+
+    walk(module, '')
+    return list(found.values())
+
+
+def as_tuple(value) -> tuple | None:
+    """A value or several of them; None is any."""
+    if value is None:
+        return None
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, )
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern is a part's name, what precedes it ('stage4' for all
+    of ``stage4``), or has wildcards that fit ('*.conv2')."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f'{pattern}.*')
+
+
+@dataclass(frozen=True)
+class Select:
+    """Rules for the convolutions to replace. All must hold.
+
+    Args:
+        kernel_size (int | Sequence[int], optional): Sizes that height and
+            width of the kernel may have. None: any. Defaults to 3.
+        stride (int | Sequence[int], optional): Likewise. Defaults to None.
+        groups (int | Sequence[int], optional): Likewise. The default, 1, is
+            a dense convolution.
+        min_channels (int): Fewest channels of input and output; keeps the
+            first convolution of an image, which has 3. Defaults to 16.
+        max_channels (int, optional): Most channels. Defaults to None.
+        include (str | Sequence[str], optional): Names of parts, with
+            wildcards: 'stage4' is all of it, '*.conv2' what ends so. None:
+            all parts. Defaults to None.
+        exclude (str | Sequence[str]): Names that stay, likewise. Defaults to
+            none.
+
+    Raises:
+        ValueError: For a value of the wrong type; names the option.
+    """
+
+    kernel_size: int | Sequence[int] | None = 3
+    stride: int | Sequence[int] | None = None
+    groups: int | Sequence[int] | None = 1
+    min_channels: int = 16
+    max_channels: int | None = None
+    include: str | Sequence[str] | None = None
+    exclude: str | Sequence[str] = ()
+
+    @classmethod
+    def of(cls, options: dict | None) -> 'Select':
+        """From a config's dict.
+
+        Raises:
+            ValueError: Also for an option that does not exist.
+        """
+        options = dict(options or {})
+        known = [field.name for field in fields(cls)]
+        for name, value in options.items():
+            if name not in known:
+                raise ValueError(f'select: {name}={value!r} is no option; '
+                                 f'there are {", ".join(known)}')
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        for name in ('kernel_size', 'stride', 'groups'):
+            values = as_tuple(getattr(self, name))
+            check(
+                values is None or all(is_int(v, 1) for v in values), name,
+                getattr(self, name), 'an int >= 1, several, or None for any')
+        for name in ('min_channels', 'max_channels'):
+            value = getattr(self, name)
+            check(
+                is_int(value, 1) or (value is None and name[:3] == 'max'),
+                name, value, 'an int >= 1')
+        for name in ('include', 'exclude'):
+            values = as_tuple(getattr(self, name))
+            check(
+                values is None or all(isinstance(v, str) for v in values),
+                name, getattr(self, name), 'a name, or several')
+
+    def check_names(self, found: Sequence[FoundConv]) -> None:
+        """Check that each name is one of the module's.
+
+        Raises:
+            ValueError: If nothing has it; says which names there are.
+        """
+        names = [name for conv in found for name in conv.names]
+        for option in ('include', 'exclude'):
+            for pattern in as_tuple(getattr(self, option)) or ():
+                if not any(matches(name, pattern) for name in names):
+                    parts = dict.fromkeys(n.split('.')[0] for n in names)
+                    raise ValueError(
+                        f'select: {option}={pattern!r} is not the name of any '
+                        f'convolution, nor of a part that has one. Parts: '
+                        f'{", ".join(parts)}; e.g. {names[-1]!r}'
+                        if names else f'select: {option}={pattern!r}: the '
+                        'module has no convolutions')
+
+    def reason_against(self, found: FoundConv,
+                       module: nn.Module) -> str | None:
+        """Why a convolution of ``module`` is not to be replaced, if so."""
+        return next(self._reasons(found, module), None)
+
+    def _reasons(self, found: FoundConv, module: nn.Module) -> Iterator[str]:
+        conv = found.conv
+        named = self.include is not None and any(
+            matches(name, pattern) for pattern in as_tuple(self.include)
+            for name in found.names)
+        if type(conv) not in DENSE_TYPES:
+            yield f'{type(conv).__name__}, not nn.Conv2d'
+            return
+        if self.include is not None and not named:
+            yield 'not in include'
+        if any(matches(name, pattern) for pattern in as_tuple(self.exclude)
+               for name in found.names):
+            yield 'in exclude'
+        size = 'x'.join(map(str, conv.kernel_size))
+        if self.groups and conv.groups not in as_tuple(self.groups):
+            yield ('depth-wise' if conv.groups == conv.in_channels else
+                   'grouped') + f' {size}'
+        sizes = as_tuple(self.kernel_size)
+        if sizes and not set(conv.kernel_size) <= set(sizes):
+            yield f'kernel {size}'
+        strides = as_tuple(self.stride)
+        if strides and not set(conv.stride) <= set(strides):
+            yield 'stride {}x{}'.format(*conv.stride)
+        if min(conv.in_channels, conv.out_channels) < self.min_channels:
+            yield f'fewer than min_channels={self.min_channels}'
+        if self.max_channels and max(
+                conv.in_channels, conv.out_channels) > self.max_channels:
+            yield f'more than max_channels={self.max_channels}'
+        if conv.padding_mode != 'zeros':
+            yield f'padding_mode={conv.padding_mode!r}'
+        if is_hooked(conv):
+            yield 'has hooks or a parametrization (spectral norm)'
+        if (not named and isinstance(module, BaseDenseHead)
+                and conv.bias is not None and conv is not getattr(
+                    found.parent, 'conv', None)
+                and conv.in_channels != conv.out_channels):
+            yield 'looks like a predictor; name it in include to swap it'

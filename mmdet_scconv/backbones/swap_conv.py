@@ -1,0 +1,57 @@
+"""One convolution built in place of another."""
+import inspect
+import math
+from functools import partial
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmengine.registry import MODELS as ROOT_MODELS
+from torch import nn
+
+
+def inner_norm(norm_cfg: dict, width: int) -> nn.Module:
+    """Build the norm ``norm_cfg`` for ``width`` channels.
+
+    The number of groups of a GroupNorm may not divide the width. Then it gets
+    the greatest common divisor of both.
+    """
+    cfg = dict(norm_cfg)
+    if cfg['type'] == 'GN':
+        cfg['num_groups'] = math.gcd(cfg['num_groups'], width)
+    return build_norm_layer(cfg, width)[1]
+
+
+def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
+    """Build the convolution ``cfg`` with the geometry of ``conv``.
+
+    Args:
+        conv (nn.Conv2d): The convolution to replace.
+        cfg (dict): Type and options of the new one; it has ``conv``'s groups
+            unless ``cfg`` names others.
+        norm_cfg (dict): MM config of the norms inside the new one, for
+            types that have any (a ``norm_layer`` argument).
+
+    Returns:
+        nn.Module: Its ``out_channels`` may differ from ``conv``'s.
+    """
+    cfg = dict(cfg)
+    groups = cfg.pop('groups', conv.groups)
+    options = {}
+    conv_type = cfg['type']
+    if not inspect.isclass(conv_type):
+        # where build_conv_layer looks, the registry of the current scope
+        # included
+        with ROOT_MODELS.switch_scope_and_registry(None) as registry:
+            conv_type = registry.get(conv_type)
+    if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
+        options['norm_layer'] = partial(inner_norm, norm_cfg)
+    return build_conv_layer(
+        cfg,
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=groups,
+        bias=conv.bias is not None,
+        **options)

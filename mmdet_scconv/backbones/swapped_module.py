@@ -1,0 +1,215 @@
+"""What a module with swapped convolutions has beyond the one that it was."""
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.logging import print_log
+from torch import Size, Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..layers.common import check
+from ..pretrained import (
+    LoadReport,
+    prepare_pretrained,
+    use_checked_pretrained,
+)
+from .deploy import fold_batch_norms
+from .missing_kernel import log_missing_kernel
+
+
+class SwappedModule:
+    """Put before a ``BaseModule``: reports of what a checkpoint gave, a start
+    from a dense network's weights, an error where a training would freeze
+    random weights, a form for inference.
+
+    ``swapped_init`` says how the swapped convolutions start where a checkpoint
+    has only the dense ones that they replace: 'fit', fitted to them when a
+    training starts (:mod:`mmdet_scconv.warm_start`), or 'random'.
+
+    ``freeze_without_weights`` says whether a training may freeze parameters,
+    or keep BatchNorms at statistics (``norm_eval``), that no checkpoint has
+    filled. False is an error, see :meth:`train`.
+    """
+
+    load_report: LoadReport | None = None
+    # whether switch_to_deploy() was called
+    deployed = False
+    # whether the log has it that random weights are frozen
+    _warned = False
+
+    def note_swap(self, swapped_convs: Sequence[str], dense_cfg: Mapping,
+                  dense_shapes: Mapping[str, Size], swapped_init: str,
+                  freeze_without_weights: bool) -> None:
+        """To be called once, when convolutions have been replaced.
+
+        Args:
+            swapped_convs (Sequence[str]): Names of the new ones.
+            dense_cfg (Mapping): Config of the module without the swap.
+            dense_shapes (Mapping): Shapes of all its tensors, by name.
+            swapped_init (str): See the class.
+            freeze_without_weights (bool): See the class.
+        """
+        check(swapped_init in ('fit', 'random'), 'swapped_init', swapped_init,
+              "'fit' or 'random'")
+        self.swapped_init = swapped_init
+        self.dense_cfg = dense_cfg
+        # what load_pretrained asks for, and what it says
+        self.swapped_convs = list(swapped_convs)
+        self.dense_shapes = dict(dense_shapes)
+        self.freeze_without_weights = freeze_without_weights
+        # tensors that a checkpoint gave, from wherever it was loaded
+        self._filled: set[str] = set()
+        # those for what was swapped, until the training starts
+        self._dense_weights: dict[str, Tensor] = {}
+
+    def keep_dense(self, state_dict: Mapping[str, Tensor],
+                   prefix: str = '') -> None:
+        """Remember the tensors of a dense network that have no place here."""
+        own = self.state_dict()
+        for name, shape in self.dense_shapes.items():
+            value = state_dict.get(prefix + name)
+            if getattr(value, 'shape', None) == shape != getattr(
+                    own.get(name), 'shape', None):
+                self._dense_weights[name] = value.detach()
+
+    def to_be_fitted(self) -> bool:
+        """Whether the swapped convolutions will be fitted to the dense ones:
+        those are known, and no checkpoint has filled any of the new ones."""
+        inside = tuple(f'{name}.' for name in self.swapped_convs)
+        return (self.swapped_init == 'fit' and bool(self.swapped_convs)
+                and all(f'{name}.weight' in self._dense_weights
+                        for name in self.swapped_convs)
+                and not any(name.startswith(inside) for name in self._filled))
+
+    def dense_network(self) -> nn.Module:
+        """The module before the swap, with the weights that were loaded."""
+        dense = MODELS.build(dict(self.dense_cfg))
+        own = self.state_dict()
+        weights = {**own, **self._dense_weights}
+        # a file may lack BatchNorms' step counters
+        dense.load_state_dict(
+            {name: weights[name] for name in self.dense_shapes
+             if name in weights}, strict=False)
+        return dense
+
+    def note_fitted(self) -> None:
+        """To be called when what the dense network has not was fitted."""
+        self._filled.update(name for name, value in self.state_dict().items()
+                            if self.dense_shapes.get(name) != value.shape)
+        self._dense_weights.clear()
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """As the module's own (``norm_eval``, frozen stages).
+
+        All training loops call it after the weights were initialised, and a
+        checkpoint of ``load_from`` or a resumed one was loaded. So it is here
+        that swapped convolutions are fitted, unless a hook has done it, and
+        that a training ends which would freeze what nothing has filled.
+
+        Returns:
+            nn.Module: Itself.
+
+        Raises:
+            ValueError: If the weights were initialised, and there are frozen
+                parameters or BatchNorms with ``norm_eval`` that no checkpoint
+                has filled. ``freeze_without_weights=True`` makes it a
+                warning.
+        """
+        super().train(mode)
+        log_missing_kernel(self)
+        if mode and not self.deployed and (self.is_init or self._filled):
+            if self.to_be_fitted():
+                TASK_UTILS.get('start_warm')(self)
+            self._dense_weights.clear()
+            self._check_frozen()
+        return self
+
+    def _check_frozen(self) -> None:
+        unfilled = self.frozen_without_weights()
+        if not unfilled:
+            return
+        if not self.freeze_without_weights:
+            raise ValueError(
+                f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
+                'model.backbone, or load weights for them by init_cfg or '
+                'load_from, also those of the dense network '
+                '(freeze_without_weights=True trains all the same)')
+        if not self._warned:
+            self._warned = True
+            print_log(unfilled, logger='current', level=logging.WARNING)
+
+    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args,
+                              **kwargs) -> None:
+        """Part of every way to load a state dict, torch's and MMEngine's, of
+        the module or of what it is in: note what it fills."""
+        self._filled.update(
+            name for name, value in chain(self.named_parameters(),
+                                          self.named_buffers())
+            if getattr(state_dict.get(prefix + name), 'shape', None)
+            == value.shape)
+        self.keep_dense(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def init_weights(self) -> None:
+        """Initialise as the module does, and say what was loaded.
+
+        ``Pretrained`` becomes this package's
+        :class:`mmdet_scconv.pretrained.CheckedPretrained`; its report is
+        logged and kept as ``load_report``. What is frozen without weights is
+        an error when the training starts (:meth:`train`), as ``load_from``
+        and a resumed checkpoint come later.
+
+        Raises:
+            FileNotFoundError: If a pretrained checkpoint cannot be had; says
+                which file to put where.
+            ValueError: If it is damaged, or does not fit.
+        """
+        prepare_pretrained(self)
+        use_checked_pretrained(self)
+        super().init_weights()
+
+    def frozen_without_weights(self) -> str:
+        """What is frozen and was filled by no checkpoint, in words; '' if
+        there is nothing: nothing was swapped, or nothing is trained at all (a
+        teacher)."""
+        parameters = dict(self.named_parameters())
+        if not self.swapped_convs or not any(
+                p.requires_grad for p in parameters.values()):
+            return ''
+        # norms without learnable weights need none, hence the dimensions
+        frozen = [name for name, p in parameters.items()
+                  if not p.requires_grad and p.dim() > 1
+                  and name not in self._filled]
+        norms = [name for name, m in self.named_modules()
+                 if isinstance(m, _BatchNorm) and not m.training
+                 and m.running_mean is not None
+                 and f'{name}.running_mean' not in self._filled]
+        name, found = type(self).__name__, []
+        if frozen:
+            found.append(f'FROZEN WITHOUT WEIGHTS: {len(frozen)} weights of '
+                         f'{name} ({frozen[0]} ...) do not learn, and no '
+                         'checkpoint has filled them: they stay as '
+                         'initialised')
+        if norms:
+            found.append(f'NORM_EVAL WITHOUT STATISTICS: {len(norms)} '
+                         f'BatchNorms of {name} ({norms[0]} ...) stay at mean '
+                         '0 and variance 1, as no checkpoint has filled them')
+        return '. '.join(found)
+
+    def switch_to_deploy(self) -> nn.Module:
+        """Fold the BatchNorms into the convolutions, in place.
+
+        For inference alone: it leaves eval mode on, parameters without
+        gradients, and keys that are no checkpoint's. Same outputs but for
+        rounding. Norms other than BatchNorms stay, and so does what a
+        convolution other than SCConv does between its own.
+
+        Returns:
+            nn.Module: Itself; a second call changes nothing.
+        """
+        if not self.deployed:
+            self.deployed = True
+            fold_batch_norms(self.eval())
+            self.requires_grad_(False)
+        return self

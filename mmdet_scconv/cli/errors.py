@@ -1,0 +1,24 @@
+"""Errors that a user can mend are printed in one line."""
+import os.path as osp
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import UserError
+
+
+@contextmanager
+def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
+    """For ``main`` of each tool: a UserError ends it with its message.
+
+    Args:
+        *others: Further errors of which the message is enough.
+
+    Raises:
+        SystemExit: ``NAME_OF_TOOL: MESSAGE``.
+    """
+    try:
+        yield
+    except (UserError, *others) as error:
+        tool = osp.splitext(osp.basename(sys.argv[0]))[0]
+        raise SystemExit(f'{tool}: {error}') from error

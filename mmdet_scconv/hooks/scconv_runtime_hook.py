@@ -1,0 +1,53 @@
+"""Adds the hooks that protect a training, to any config by one line."""
+from mmdet.registry import HOOKS
+from mmengine.hooks import CheckpointHook, Hook
+
+from .check_loss_hook import CheckLossHook
+from .check_pretrained_hook import CheckPretrainedHook
+from .check_start_hook import CheckStartHook
+from .epoch_length_hook import EpochLengthHook
+from .epoch_seed_hook import EpochSeedHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .warm_start_hook import WarmStartHook
+
+HOOKS_OF_A_TRAINING = (CheckPretrainedHook, CheckStartHook, WarmStartHook,
+                       CheckLossHook, EpochLengthHook, EpochSeedHook)
+
+
+@HOOKS.register_module()
+class SCConvRuntimeHook(Hook):
+    """Brings the hooks that a training should not be without.
+
+    ``custom_hooks = [dict(type='SCConvRuntimeHook')]`` in any config, with
+    any ``train.py``:
+
+    - CheckPretrainedHook: pretrained weights are there and hold data alone.
+    - CheckStartHook: the same for ``load_from`` and the resumed checkpoint.
+    - WarmStartHook: swapped convolutions are fitted to the dense ones with
+      images of the training set.
+    - CheckLossHook: stops at the first loss that is not a number.
+    - EpochLengthHook: logs the number of iterations of an epoch.
+    - EpochSeedHook: a resumed training equals an uninterrupted one.
+    - SafeCheckpointHook, with the settings of ``default_hooks.checkpoint``:
+      a checkpoint file is complete or does not exist.
+
+    A hook of one of these classes that the config has already is kept, and so
+    is a checkpoint hook of another class than MMEngine's.
+    """
+
+    # the first of all: MMEngine goes through the list of hooks while this one
+    # adds to it
+    priority = 'HIGHEST'
+
+    def before_run(self, runner) -> None:
+        hooks = runner.hooks
+        before = list(hooks)
+        for i, hook in enumerate(hooks):
+            if type(hook) is CheckpointHook:
+                hooks[i] = SafeCheckpointHook.with_settings_of(hook)
+        for added in HOOKS_OF_A_TRAINING:
+            if not any(isinstance(hook, added) for hook in hooks):
+                runner.register_hook(added())
+        added = [type(hook).__name__ for hook in hooks if hook not in before]
+        if added:
+            runner.logger.info(f'SCConvRuntimeHook adds {", ".join(added)}')

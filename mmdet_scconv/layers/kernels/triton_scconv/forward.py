@@ -1,0 +1,98 @@
+"""The forward pass: 5 kernels."""
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from triton import cdiv
+
+from .device import fuse, squeeze
+from .launch import Launch, is_channels_last, power_of_2
+from .parameters import Options, Parameters
+from .plan import Plan, k_blocks, plan_of
+
+
+class ForwardPlan(Plan):
+    """The launches of the forward pass."""
+
+    @cached_property
+    def moments(self) -> Launch:
+        groups = self.options.gn_groups
+        return Launch(
+            squeeze.moments_kernel, (self.moment_blocks, self.n),
+            (self.channels, self.pixels, *self.strides), GROUPS=groups,
+            CP=power_of_2(self.channels), GP=power_of_2(groups, 1),
+            BP=self.moment_block)
+
+    @cached_property
+    def first_squeeze(self) -> Launch:
+        return self.squeeze(first=True)
+
+    @cached_property
+    def reduce(self) -> Launch:
+        width = self.up + self.low
+        return Launch(
+            fuse.reduce_kernel,
+            (self.taps + 1, cdiv(width, 32), self.n),
+            (self.up, width, self.squeeze_blocks), ROWS=self.rows, BN=32,
+            BB=128)
+
+    @cached_property
+    def softmax(self) -> Launch:
+        options = self.options
+        return Launch(
+            fuse.softmax_kernel, (cdiv(self.out_channels, 16), self.n),
+            (self.out_channels, self.up, self.low, self.rest, self.outputs,
+             *self.gwc_strides, options.eps1, options.eps2),
+            KH=options.kernel[0], KW=options.kernel[1], G=options.gwc_groups,
+            ROWS=self.rows, NORM=not self.deployed, POST=self.deployed, BN=16,
+            UP=power_of_2(self.up), TP=power_of_2(self.low),
+            GP=power_of_2(self.up // options.gwc_groups, 1))
+
+    @cached_property
+    def fuse(self) -> Launch:
+        groups = self.options.gwc_groups
+        in_group = self.out_channels // groups
+        block_out = power_of_2(in_group, high=64)
+        return Launch(
+            fuse.fuse_kernel,
+            (groups * cdiv(in_group, block_out), cdiv(self.outputs, 64),
+             self.n),
+            (self.out_channels, *self.size, self.up, self.low, self.rest,
+             *self.out_strides), **self.geometry, G=groups, **self.precision,
+            BM=64, BN=block_out, **k_blocks(self.up // groups, 'BU'))
+
+
+def run_forward(x: Tensor, p: Parameters, options: Options,
+                dtype: torch.dtype, post: tuple[Tensor, ...] = ()
+                ) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, and what the backward pass needs beside x.
+
+    Args:
+        x (Tensor): (N, C, H, W), contiguous in one of both layouts.
+        post (tuple): Of a deployed SCConv, scale and shift of the norm
+            behind it.
+    """
+    channels_last = is_channels_last(x)
+    plan = plan_of(ForwardPlan, x, channels_last, dtype, p, options,
+                   bool(post))
+    temporary = torch.empty(
+        sum(plan.temporary_sizes), dtype=torch.float32, device=x.device)
+    moments, sums = temporary.split(plan.temporary_sizes)
+    kept = torch.empty(
+        sum(plan.kept_sizes), dtype=torch.float32, device=x.device)
+    affine, reduced, coefficients = kept.split(plan.kept_sizes)
+    squeezed = torch.empty((plan.n, plan.pixels, plan.up + plan.low),
+                           dtype=dtype, device=x.device)
+    packed = torch.empty(plan.packed_size, dtype=dtype, device=x.device)
+    y = torch.empty(
+        (plan.n, plan.out_channels, plan.out_height, plan.out_width),
+        dtype=dtype, device=x.device,
+        memory_format=torch.channels_last
+        if channels_last else torch.contiguous_format)
+    plan.moments(x, moments)
+    plan.first_squeeze(x, moments, affine, squeezed, sums, *p.gate,
+                       *p.squeezes)
+    plan.reduce(sums, reduced)
+    plan.softmax(reduced, coefficients, packed, *p.fuse, *(post or (y, y)))
+    plan.fuse(squeezed, coefficients, packed, y)
+    return y, kept, packed

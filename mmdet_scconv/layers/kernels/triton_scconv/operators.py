@@ -1,0 +1,114 @@
+"""Forward and backward pass as operators, with a gradient."""
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .backward import run_backward
+from .forward import run_forward
+from .launch import dense, is_channels_last, power_of_2
+from .parameters import TRAINED, Options, Parameters
+
+
+@torch.library.custom_op('mmdet_scconv::scconv', mutates_args=())
+def forward_operator(x: Tensor, parameters: list[Tensor], ints: list[int],
+                     floats: list[float], dtype: torch.dtype,
+                     post: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`run_forward` as one node of a compiler's graph."""
+    return run_forward(x, Parameters(*parameters), Options.of(ints, floats),
+                       dtype, tuple(post))
+
+
+@forward_operator.register_fake
+def _(x, parameters, ints, floats, dtype, post):
+    p, options = Parameters(*parameters), Options.of(ints, floats)
+    n, channels, height, width = x.shape
+    out, up, low = p.gwc.shape[0], p.up_weight.shape[0], p.low_weight.shape[0]
+    (kh, kw), (sh, sw) = options.kernel, options.stride
+    rows = power_of_2(kh * kw + 1)
+    y = torch.empty(
+        (n, out, (height + sh - 1) // sh, (width + sw - 1) // sw),
+        dtype=dtype, device=x.device, memory_format=torch.channels_last
+        if is_channels_last(x) else torch.contiguous_format)
+    kept = n * (4 * channels + rows * (up + low) + 6 * out)
+    packed = n * out * (kh * kw * (up // options.gwc_groups) + up + low)
+    return (y, x.new_empty(kept, dtype=torch.float32),
+            x.new_empty(packed, dtype=dtype))
+
+
+@torch.library.custom_op('mmdet_scconv::scconv_backward', mutates_args=())
+def backward_operator(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
+                      parameters: list[Tensor], ints: list[int],
+                      floats: list[float]) -> list[Tensor]:
+    """:func:`run_backward` as one node: x's gradient, then ``TRAINED``."""
+    grads = run_backward(dy, x, kept, packed, Parameters(*parameters),
+                         Options.of(ints, floats))
+    return [grads['x'], *(grads[name] for name in TRAINED)]
+
+
+@backward_operator.register_fake
+def _(dy, x, kept, packed, parameters, ints, floats):
+    named = Parameters(*parameters)._asdict()
+    return [torch.empty_like(x),
+            *(torch.empty_like(named[name]) for name in TRAINED)]
+
+
+class TritonSCConv(torch.autograd.Function):
+    """SCConv from its parameters. Shape: as SCConv's."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, options: Options, dtype: torch.dtype,
+                *parameters: Tensor) -> Tensor:
+        x = dense(x)
+        if torch.compiler.is_compiling():
+            y, *kept = forward_operator(x, list(parameters), *options.flat(),
+                                        dtype, [])
+        else:
+            y, *kept = run_forward(x, Parameters(*parameters), options, dtype)
+        ctx.save_for_backward(x, *kept, *parameters)
+        ctx.options = options
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor):
+        x, kept, packed, *parameters = ctx.saved_tensors
+        if torch.compiler.is_compiling():
+            dx, *grads = backward_operator(dy, x, kept, packed, parameters,
+                                           *ctx.options.flat())
+            grads = dict(zip(TRAINED, grads), x=dx)
+        else:
+            grads = run_backward(dy, x, kept, packed, Parameters(*parameters),
+                                 ctx.options)
+        return (grads['x'], None, None,
+                *(grads.get(name) for name in Parameters._fields))
+
+
+def scconv(x: Tensor, options: Options, dtype: torch.dtype,
+           parameters: list[Tensor]) -> Tensor:
+    """SCConv with running statistics.
+
+    Args:
+        x (Tensor): (N, C, H, W).
+        options (Options): Of the layer.
+        dtype (torch.dtype): Of the output.
+        parameters (list): In the order of :class:`Parameters`.
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or any(
+            p.requires_grad for p in parameters)):
+        return TritonSCConv.apply(x, options, dtype, *parameters)
+    return without_gradient(x, options, dtype, parameters, [])
+
+
+def without_gradient(x: Tensor, options: Options, dtype: torch.dtype,
+                     parameters: list[Tensor], post: list[Tensor]) -> Tensor:
+    """The output alone; see :func:`scconv`, and ``post`` of
+    :func:`run_forward`."""
+    x = dense(x)
+    if torch.compiler.is_compiling():
+        return forward_operator(x, parameters, *options.flat(), dtype,
+                                post)[0]
+    return run_forward(x, Parameters(*parameters), options, dtype,
+                       tuple(post))[0]
+
+
+deployed_scconv = torch.no_grad()(without_gradient)

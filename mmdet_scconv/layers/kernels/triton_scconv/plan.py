@@ -1,0 +1,135 @@
+"""Sizes of maps, blocks and grids: what the launches follow from."""
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from triton import cdiv
+
+from .device import squeeze
+from .launch import Launch, map_strides, power_of_2
+from .parameters import Options, Parameters
+
+# sum(gamma) is kept above it, see SRU.min_gamma_sum
+MIN_GAMMA_SUM = 1e-5
+MOMENT_BLOCKS = 128
+
+
+class Plan:
+    """The launches for one size of input, made once; what the forward and the
+    backward pass share of them.
+
+    Args:
+        shape (tuple): N, C, H, W.
+        channels_last (bool): Layout of x, of the output and of dx.
+        gradient_channels_last (bool): Layout of dY.
+        dtype (torch.dtype): Of the squeezed maps and the output.
+        widths (tuple): Of the output, up, low, and PWC2's output.
+        gwc_strides (tuple): Of the GWC's weight.
+        options (Options): See there.
+        deployed (bool): Norms are folded, one behind the output is applied.
+    """
+
+    def __init__(self, shape, channels_last: bool,
+                 gradient_channels_last: bool, dtype: torch.dtype, widths,
+                 gwc_strides, options: Options, deployed: bool) -> None:
+        self.n, self.channels, self.height, self.width = shape
+        self.out_channels, self.up, self.low, self.rest = widths
+        self.options, self.dtype, self.deployed = options, dtype, deployed
+        self.channels_last = channels_last
+        self.gwc_strides = gwc_strides
+        self.out_height, self.out_width = (
+            cdiv(size, stride)
+            for size, stride in zip(shape[2:], options.stride))
+        self.pixels = self.height * self.width
+        self.outputs = self.out_height * self.out_width
+        self.strides = map_strides(self.channels, self.pixels, channels_last)
+        self.out_strides = map_strides(self.out_channels, self.outputs,
+                                       channels_last)
+        self.gradient_strides = map_strides(self.out_channels, self.outputs,
+                                            gradient_channels_last)
+        names = ('KH', 'KW', 'SH', 'SW', 'PH', 'PW', 'DH', 'DW')
+        self.geometry = dict(zip(names, (
+            *options.kernel, *options.stride, *options.padding,
+            *options.dilation)))
+        self.taps = options.kernel[0] * options.kernel[1]
+        self.rows = power_of_2(self.taps + 1)
+        self.size = (self.height, self.width, self.out_height, self.out_width)
+        self.even = 2 * options.up_channels == self.channels
+        # as cuDNN's convolutions: TF32 where it is allowed
+        allowed = (dtype != torch.float32
+                   or torch.backends.cudnn.allow_tf32)
+        self.precision = dict(PRECISION='tf32' if allowed else 'ieee')
+        self.half_block = power_of_2(self.channels // 2, high=64)
+        self.warps = 4 if self.half_block < 64 else 8
+        # wide weights and what is loaded ahead do not fit in shared memory
+        self.stages = 1 if self.channels > 128 else 2
+        self.pixel_blocks = cdiv(self.pixels, 64)
+        # of the small float32 arrays: numbers of elements
+        squeezed = self.up + self.low
+        self.kept_sizes = [
+            self.n * 4 * self.channels,
+            self.n * self.rows * squeezed,
+            self.n * 6 * self.out_channels,
+        ]
+        block = max(8, min(64, 4096 // power_of_2(self.channels)))
+        self.packed_size = self.n * self.out_channels * (
+            self.taps * (self.up // options.gwc_groups) + squeezed)
+        self.moment_block = block
+        self.moment_blocks = min(cdiv(self.pixels, block), MOMENT_BLOCKS)
+        self.squeeze_block = max(16, min(64, 8192 // power_of_2(self.low)))
+        self.squeeze_blocks = min(cdiv(self.pixels, self.squeeze_block),
+                                  max(64, 528 // self.n))
+        self.temporary_sizes = [
+            # multiples of 16 bytes
+            cdiv(self.n * self.moment_blocks * 3 * options.gn_groups, 4) * 4,
+            self.n * self.squeeze_blocks * self.rows * squeezed,
+        ]
+
+    def squeeze(self, first: bool) -> Launch:
+        """SRU and squeezes; the backward pass does them again."""
+        options = self.options
+        return Launch(
+            squeeze.squeeze_kernel,
+            (self.squeeze_blocks if first else cdiv(
+                self.pixels, self.squeeze_block), self.n),
+            (*self.size, options.up_channels, self.up, self.low,
+             self.moment_blocks, *self.strides, options.gn_eps,
+             options.up_eps, options.low_eps, options.threshold),
+            8, self.stages, C=self.channels, **self.geometry,
+            ROWS=self.rows,
+            GROUPS=options.gn_groups, GP=power_of_2(options.gn_groups, 1),
+            RAW=not self.deployed, MIN_SUM=MIN_GAMMA_SUM,
+            NORM=not self.deployed, FIRST=first, EVEN=self.even,
+            **self.precision, CP=power_of_2(self.channels),
+            UP=power_of_2(self.up), TP=power_of_2(self.low),
+            BP=self.squeeze_block,
+            BK=min(self.half_block, 64 if self.channels <= 128 else 32),
+            BB=MOMENT_BLOCKS)
+
+
+def k_blocks(channels: int, name: str) -> dict:
+    """Block sizes of a grouped convolution's contraction."""
+    block = power_of_2(channels, 1, 64)
+    return {'BK': max(32, block), name: block}
+
+
+@lru_cache(maxsize=512)
+def make_plan(kind: type[Plan], *args, key) -> Plan:
+    """A plan for arguments that may differ in ``key``, too: what compiled
+    kernels depend on."""
+    return kind(*args)
+
+
+def plan_of(kind: type[Plan], x: Tensor, channels_last: bool,
+            dtype: torch.dtype, p: Parameters, options: Options,
+            deployed: bool, gradient_channels_last: bool = True) -> Plan:
+    """The plan, forward or backward, for an input and an SCConv.
+
+    It is looked up, as making it takes longer than a small kernel runs.
+    """
+    key = (x.device, x.dtype, torch.backends.cudnn.allow_tf32,
+           *[t.dtype for t in p])
+    return make_plan(
+        kind, tuple(x.shape), channels_last, gradient_channels_last, dtype,
+        (p.gwc.shape[0], p.up_weight.shape[0], p.low_weight.shape[0],
+         p.pwc2.shape[0]), p.gwc.stride(), options, deployed, key=key)

@@ -1,0 +1,130 @@
+"""The one reader of checkpoint files. It runs nothing that is in them.
+
+A pickle can call any function while it is loaded. ``torch.load`` with
+``weights_only=True`` allows a short list of them. Here the list holds what the
+checkpoints of torch, torchvision and MMEngine need beside tensors: numpy
+arrays, and MMEngine's log. MMEngine itself loads a file a second time without
+the list when the first attempt fails; the hooks of this package, and its
+tools, therefore read each file here first.
+"""
+import os.path as osp
+import pickle
+import re
+import shlex
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import get_torch_safe_globals
+from torch import Tensor
+
+from ..errors import CheckpointError, NoCheckpointError
+
+STATISTICS = ('min', 'max', 'mean', 'current')
+
+
+class Ignored:
+    """Stands in for an object that no one needs, and keeps nothing of it."""
+
+    def __init__(self, *args) -> None:
+        pass
+
+    def __new__(cls, *args) -> 'Ignored':
+        return super().__new__(cls)
+
+    def __setstate__(self, state) -> None:
+        pass
+
+
+def statistic_of_a_history(owner: type, name: str):
+    """The one use of ``getattr`` that MMEngine's checkpoints make.
+
+    Raises:
+        CheckpointError: If it is another one.
+    """
+    if owner is not HistoryBuffer or name not in STATISTICS:
+        raise CheckpointError(f'attribute {name!r} of {owner!r}')
+    return getattr(owner, name)
+
+
+def allowed_globals() -> list:
+    """What a checkpoint may name; see ``torch.serialization.safe_globals``."""
+    allowed = [f for f in get_torch_safe_globals() if f is not getattr]
+    # numbers of any type, also as numpy 1 has written them
+    allowed += [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    for name in ('_reconstruct', 'scalar'):
+        function = getattr(np._core.multiarray, name)
+        allowed += [(function, f'numpy.{core}.multiarray.{name}')
+                    for core in ('core', '_core')]
+    return [
+        *allowed, (statistic_of_a_history, 'builtins.getattr'),
+        # torchvision's command line
+        (Ignored, 'argparse.Namespace')
+    ]
+
+
+def read_file(path: str) -> dict:
+    """The content of a checkpoint file, on the CPU.
+
+    Args:
+        path (str): A file of ``torch.save``, of MMEngine's CheckpointHook, or
+            a ``.safetensors`` file.
+
+    Raises:
+        NoCheckpointError: If there is no such file.
+        CheckpointError: If it is damaged, no checkpoint, or could run code.
+        ImportError: If safetensors is needed and missing.
+    """
+    if not osp.isfile(path):
+        raise NoCheckpointError(f'no such checkpoint: {path}')
+    if path.endswith('.safetensors'):
+        return read_safetensors(path)
+    content = read_torch(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f'{path} is not a checkpoint: it is a {type(content).__name__}, a '
+            'dict of tensors is needed')
+    return content
+
+
+def read_safetensors(path: str) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ImportError(
+            f'{path}: reading .safetensors files needs the package '
+            'safetensors: pip install safetensors, or install '
+            'mmdet-scconv[safetensors]') from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f'{path} is damaged, or no .safetensors file '
+            f'({osp.getsize(path)} bytes): {error}') from error
+
+
+def read_torch(path: str) -> object:
+    try:
+        with torch.serialization.safe_globals(allowed_globals()):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        found = re.search(r'GLOBAL (\S+)|^(attribute .*)', str(error))
+        if found and isinstance(error,
+                                pickle.UnpicklingError | CheckpointError):
+            raise CheckpointError(
+                f'{path} is not loaded, and nothing in it was run: it holds '
+                f'{found[1] or found[2]}, which could run code of whoever '
+                'made the file. If you trust it, copy its weights alone to a '
+                'new file:\n  python -c "import sys, torch; torch.save(dict('
+                "state_dict=torch.load(sys.argv[1], 'cpu', weights_only="
+                f"False)['state_dict']), 'weights.pth')\" {shlex.quote(path)}"
+            ) from None
+        with open(path, 'rb') as file:
+            start = file.read(24)
+        # PyTorch's go on with what to ask its developers
+        reason = str(error).partition('. ')[0] or repr(error)
+        raise CheckpointError(
+            f'{path} is damaged, or no PyTorch checkpoint '
+            f'({osp.getsize(path)} bytes, starts with {start!r}): {reason}'
+        ) from error

@@ -1,0 +1,168 @@
+"""The start of a training: fits a network's swapped convolutions to the dense
+ones of the checkpoint that it was given.
+
+:class:`.WarmStartHook` calls it with images of the training set. Where no hook
+does, ``SwappedModule.train()`` does, with generated ones.
+"""
+import copy
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmdet.registry import TASK_UTILS
+from mmengine.dist import broadcast, is_main_process
+from mmengine.logging import print_log
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from . import images
+from .cache import cache_key, once
+from .layers import LayerReport
+from .network import fit_network, swapped_names
+from .report import summary
+
+NUM_IMAGES = 64
+SIZE = 224
+
+
+def generated_images(dense: nn.Module, count: int = NUM_IMAGES,
+                     size: int = SIZE) -> Tensor:
+    """Generated images, as a network with these weights gets them.
+
+    Checkpoints differ in what images are divided by. So they are scaled to
+    the variance that the first BatchNorm of the network has seen.
+
+    Args:
+        dense (nn.Module): Its weights tell the scale.
+        count (int): Defaults to 64.
+        size (int): Of the sides, in pixels. Defaults to 224.
+
+    Returns:
+        Tensor: (count, 3, size, size).
+    """
+    rng = np.random.default_rng(0)
+    made = torch.cat(images.batches(
+        images.generated(count, size, rng), size, rng))
+    return made * scale_of_images(dense, made[:8])
+
+
+def scale_of_images(dense: nn.Module, sample: Tensor) -> float:
+    """By what images must be multiplied, so that the input of the network's
+    first BatchNorm has the variance of its statistics; 1 without one."""
+    found = []
+
+    def at_norm(norm, inputs):
+        if not found and norm.running_var is not None:
+            seen = inputs[0].var((0, 2, 3))
+            found.append((norm.running_var / seen.clamp(min=1e-12)).median())
+
+    handles = [module.register_forward_pre_hook(at_norm)
+               for module in dense.modules() if isinstance(module, _BatchNorm)]
+    mode = dense.training
+    dense.eval()
+    with torch.no_grad():
+        dense(sample)
+    dense.train(mode)
+    for handle in handles:
+        handle.remove()
+    return float(found[0]) ** 0.5 if found else 1.
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """What is drawn inside does not change what is drawn after it."""
+    state = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    np.random.set_state(state)
+
+
+def fit(network: nn.Module, dense: nn.Module, batch: Tensor) -> dict:
+    """Fit a copy on the CPU, where results do not depend on the device.
+
+    Returns:
+        dict: ``state_dict``: what a fit gives beside the dense network's
+            tensors. ``reports``: the fields of each :class:`LayerReport`.
+    """
+    fitted = copy.deepcopy(network).cpu()
+    names = swapped_names(fitted, dense)
+    with Progress(TextColumn('fitting {task.description}'), BarColumn(),
+                  MofNCompleteColumn(), TimeElapsedColumn(),
+                  transient=True) as progress:
+        task = progress.add_task(type(network).__name__, total=len(names))
+        reports = fit_network(
+            fitted, dense, batch,
+            report=lambda report, total: progress.update(
+                task, advance=1, description=report.name))
+    given = dense.state_dict()
+    return dict(
+        state_dict={
+            name: value.clone()
+            for name, value in fitted.state_dict().items()
+            if name not in given or not torch.equal(value, given[name])
+        },
+        reports=[vars(report) for report in reports])
+
+
+@TASK_UTILS.register_module()
+def start_warm(network: nn.Module,
+               make_images: Callable[[], Tensor] | None = None,
+               source: str = 'generated images') -> list[LayerReport]:
+    """Fit the swapped convolutions of a network to the dense ones.
+
+    Done once on a machine for the same weights, options and images; then it
+    takes them from the user's cache. In a distributed training the first
+    process does it and sends the weights to the others.
+
+    Args:
+        network (SwappedModule): A backbone that has its dense weights,
+            :meth:`SwappedModule.dense_network`; changed in place.
+        make_images (Callable, optional): Returns images as the network gets
+            them, (N, 3, H, W). Defaults to generated ones.
+        source (str): What they are, for the log.
+
+    Returns:
+        list[LayerReport]: One of each convolution; none in other processes
+            than the first.
+    """
+    reports = []
+    if is_main_process():
+        with random_state_kept():
+            reports = _start(network, make_images, source)
+    for value in network.state_dict().values():
+        broadcast(value)
+    network.note_fitted()
+    return reports
+
+
+def _start(network: nn.Module, make_images: Callable[[], Tensor] | None,
+           source: str) -> list[LayerReport]:
+    begin = time.perf_counter()
+    dense = network.dense_network()
+    batch = (make_images() if make_images else generated_images(dense)).cpu()
+    key = cache_key(dense.state_dict(), batch, dict(network=str(network)))
+    content, found = once(key, lambda: fit(network, dense, batch))
+    network.load_state_dict(content['state_dict'], strict=False)
+    reports = [LayerReport(**fields) for fields in content['reports']]
+    how = ('taken from the cache'
+           if found else f'{time.perf_counter() - begin:.0f} s')
+    print_log(
+        f'{type(network).__name__}: {len(reports)} swapped convolutions '
+        f'fitted to the dense ones, on {len(batch)} {source} ({how})',
+        logger='current')
+    for line in summary(reports):
+        level = (logging.WARNING if line.startswith('WARNING') else
+                 logging.INFO)
+        print_log(line.removeprefix('WARNING: '), logger='current',
+                  level=level)
+    return reports
