@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 import mmdet
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from rich.progress import Progress
@@ -193,16 +194,29 @@ def merge(given: Mapping[str, Tensor], weights: Mapping[str, Tensor],
     others = {k: v for k, v in given.items()
               if k.removeprefix(prefix) not in weights}
     if classifier:
-        heads = {k.rsplit('.', 1)[-1]: v for k, v in others.items()
-                 if re.search(r'(^|\.)(fc|linear)\.(weight|bias)$', k)}
-        others = {f'fc.{k}': v for k, v in heads.items()}
+        others = {f'fc.{k}': v for k, v in last_layer(others).items()}
         prefix = 'backbone.'
     return others | {prefix + k: v for k, v in backbone.items()}
 
 
+def last_layer(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weight and bias of a classifier's last layer, ``fc`` or ``linear``."""
+    return {key.rsplit('.', 1)[-1]: value for key, value in given.items()
+            if re.search(r'(^|\.)(fc|linear)\.(weight|bias)$', key)}
+
+
 def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
-                    options: Conversion) -> list[LayerReport]:
-    """Fit, and distil where that is asked for; shows progress."""
+                    options: Conversion,
+                    head: Mapping[str, Tensor]) -> list[LayerReport]:
+    """Fit, and distil where that is asked for; shows progress. With the
+    ``head`` of a classifier (:func:`last_layer`) its scores are distilled."""
+    def run(network: nn.Module, x: Tensor) -> object:
+        out = network(x)
+        if not head:
+            return out
+        return F.linear(out[-1].mean((2, 3)), **head)
+
+    head = {key: value.to(options.device) for key, value in head.items()}
     with Progress() as progress:
         task = progress.add_task('fit', total=None)
 
@@ -214,7 +228,7 @@ def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
         if options.method == 'distill':
             task = progress.add_task('distill', total=options.steps)
             distill_network(
-                backbone, dense, images, options.steps, options.lr,
+                backbone, dense, images, options.steps, options.lr, run,
                 advance=lambda loss: progress.update(
                     task, advance=1, description=f'distill, loss {loss:.3f}'))
     return reports
@@ -270,7 +284,8 @@ def resnet_to_scconv(source: str, out: str,
         images = images.to(options.device)
         for network in (dense, backbone):
             network.to(options.device)
-        reports = fit_and_distill(backbone, dense, images, options)
+        head = last_layer(given) if classifier and options.whole else {}
+        reports = fit_and_distill(backbone, dense, images, options, head)
         backbone.cpu()
         meta['layers'] = [asdict(report) for report in reports]
         if options.method == 'distill':

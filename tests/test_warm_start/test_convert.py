@@ -226,6 +226,18 @@ def test_whole_classifier(classifier, tmp_path):
                        state['module.layer1.0.conv1.weight'])
 
 
+def test_distillation_of_a_classifier_is_of_its_scores(classifier, tmp_path,
+                                                      monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        'mmdet_scconv.warm_start.distill.tensors_of',
+        lambda out: seen.append(out.shape) or iter([out]))
+    converted(classifier[0], tmp_path / 'out.pth', whole=True, backbone={},
+              config=str(tmp_path / 'config.py'), size=32, method='distill',
+              steps=1)
+    assert set(seen) == {(6, 10)}
+
+
 def test_without_a_config_cifar_gets_scconvs(classifier, tmp_path):
     converted(classifier[0], tmp_path / 'out.pth', method='copy', backbone={})
     meta = torch.load(tmp_path / 'out.pth', weights_only=True)['meta']
