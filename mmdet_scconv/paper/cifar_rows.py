@@ -163,7 +163,7 @@ def folders_row(name: str, slug: str, options: dict | None,
 
 
 FOLDERS = Table(
-    'Figure 4 and Table 1 with ResNet-20 on 2,000 images of CIFAR-10',
+    'Figure 4, Table 1: ResNet-20 on 2,000 images of CIFAR-10',
     (32, 32), TOP1, (
         folders_row('ResNet20', 'r20', None, 78.60),
         *(folders_row(f'ResNet20 + {units.replace("+", " + ")}',
