@@ -76,11 +76,33 @@ class SwappedModule:
     def to_be_fitted(self) -> bool:
         """Whether the swapped convolutions will be fitted to the dense ones:
         those are known, and no checkpoint has filled any of the new ones."""
-        inside = tuple(f'{name}.' for name in self.swapped_convs)
+        return self._has_dense_start() and not self._why_no_fit()
+
+    def _has_dense_start(self) -> bool:
+        inside = self._inside()
         return (self.swapped_init == 'fit' and bool(self.swapped_convs)
                 and all(f'{name}.weight' in self._dense_weights
                         for name in self.swapped_convs)
-                and not any(name.startswith(inside) for name in self._filled))
+                # a bias has its name in both
+                and not any(name.startswith(inside)
+                            and name not in self.dense_shapes
+                            for name in self._filled))
+
+    def _inside(self) -> tuple[str, ...]:
+        return tuple(f'{name}.' for name in self.swapped_convs)
+
+    def _why_no_fit(self) -> str | None:
+        """What keeps the swapped convolutions from being fitted."""
+        first = next(m for m in self.modules() if isinstance(m, nn.Conv2d))
+        if first.in_channels != 3:
+            return 'only a network whose inputs are images can be fitted'
+        own = self.state_dict()
+        other = [name for name, shape in self.dense_shapes.items()
+                 if name in own and own[name].shape != shape
+                 and not name.startswith(self._inside())]
+        if other:
+            return f'{other[0]} has another shape than the dense one'
+        return None
 
     def dense_network(self) -> nn.Module:
         """The module before the swap, with the weights that were loaded."""
@@ -119,11 +141,21 @@ class SwappedModule:
         super().train(mode)
         log_missing_kernel(self)
         if mode and not self.deployed and (self.is_init or self._filled):
-            if self.to_be_fitted():
-                TASK_UTILS.get('start_warm')(self)
+            if self._has_dense_start():
+                self._start_from_dense()
             self._dense_weights.clear()
             self._check_frozen()
         return self
+
+    def _start_from_dense(self) -> None:
+        reason = self._why_no_fit()
+        if reason is None:
+            TASK_UTILS.get('start_warm')(self)
+            return
+        print_log(
+            f'{type(self).__name__}: {len(self.swapped_convs)} swapped '
+            f'convolutions start from random weights, as {reason}',
+            logger='current', level=logging.WARNING)
 
     def _check_frozen(self) -> None:
         unfilled = self.frozen_without_weights()

@@ -10,6 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from mmdet_scconv.hooks import WarmStartHook
@@ -211,7 +212,7 @@ def test_the_dense_network_of(backbone, options, tmp_path):
         cfg, type=backbone, init_cfg=dict(
             type='Pretrained', checkpoint=str(tmp_path / 'dense.pth'))))
     network.init_weights()
-    assert network.to_be_fitted()
+    assert network.to_be_fitted() == (backbone != 'SlimConvResNet')
     found = network.dense_network().state_dict()
     assert set(found) == set(dense.state_dict())
     for name, value in dense.state_dict().items():
@@ -233,6 +234,32 @@ def test_any_module_of_mmdetection(tmp_path):
     assert network.to_be_fitted()
     network.train()
     assert not network.to_be_fitted()
+
+
+def neck():
+    return dict(type='FPN', in_channels=[16, 32], out_channels=16, num_outs=2)
+
+
+@pytest.mark.parametrize('dense_cfg,cfg,reason', [
+    (neck(), dict(type='Swapped', module=neck()), 'inputs are images'),
+    (dict(type='ResNet', depth=50, base_channels=16),
+     dict(type='SlimConvResNet', depth=50, base_channels=16,
+          norm_eval=False, frozen_stages=-1),
+     'layer1.0.conv3.weight has another shape'),
+])
+def test_what_cannot_be_fitted_is_told(dense_cfg, cfg, reason, no_fit, log):
+    """A dense detector's weights, for a swapped neck or another width."""
+    no_fit()
+    network = MODELS.build(cfg)
+    network.init_weights()
+    network._dense_weights.clear()
+    state = MODELS.build(dense_cfg).state_dict()
+    load_state_dict(network, state)
+    assert not network.to_be_fitted()
+    network.train()
+    warnings = [line for level, line in log if level == logging.WARNING]
+    assert any('start from random weights' in line and reason in line
+               for line in warnings)
 
 
 @pytest.mark.parametrize('factor', [1., 57., 1 / 57])
