@@ -182,6 +182,15 @@ def test_rows_of_a_table_share_all_but_the_convolution(table):
         assert other == first
 
 
+@pytest.mark.parametrize('table', TABLES)
+def test_every_row_has_a_config(table):
+    if not TABLES[table].config:
+        return  # counts alone
+    for row in TABLES[table].rows:
+        if row.slug:
+            assert (REPO / TABLES[table].config.format(slug=row.slug)).exists()
+
+
 @pytest.mark.parametrize('path', sorted((REPO / 'configs/ablation').glob('*')))
 def test_ablations_differ_in_conv2_alone(path):
     cfg = load(path)

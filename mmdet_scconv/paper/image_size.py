@@ -55,7 +55,11 @@ def fit_cells(lines: Sequence[tuple[float, float]], flops: Sequence[float],
 
 
 def fit_image_size(rows: Sequence[Row]) -> list[Fit]:
-    """The best size by each counter, of a backbone with classifier."""
+    """The best size by each counter, of a backbone with classifier.
+
+    Rows without FLOPs in the paper are left out.
+    """
+    rows = [row for row in rows if row.flops is not None]
     small, large = SIDES
     cells = [(side // STRIDE)**2 for side in SIDES]
     counts = [[count_classifier(row.backbone, (side, side), mmengine=True)

@@ -465,6 +465,7 @@ def test_dense_weights_fill_what_was_not_swapped(dense_file):
     (dict(norm_eval=True), r'NORM_EVAL WITHOUT STATISTICS: 40 BatchNorms'),
 ])
 def test_random_weights_may_not_be_frozen(options, message, dense_file):
+    options = dict(options, swapped_init='random')
     backbone = loaded(dense_file, **options)
     with pytest.raises(ValueError, match=message):
         backbone.train()

@@ -28,6 +28,8 @@ CFGS = [
     dict(type='VersatileConv'),
     dict(type='PfLayer'),
 ]
+LAYERS = [getattr(layers, name)
+          for name in dict.fromkeys(cfg['type'] for cfg in CFGS)]
 every_layer = pytest.mark.parametrize(
     'cfg', CFGS, ids=lambda cfg: '-'.join(map(str, cfg.values())))
 
@@ -145,11 +147,7 @@ def test_exportable(cfg, how):
     torch.testing.assert_close(exported(other), layer(other))
 
 
-@pytest.mark.parametrize('layer_type', [
-    layers.SCConv, layers.SPConv, layers.SlimConv, layers.GhostConv,
-    layers.TiedConv, layers.OctConv, layers.GhostModule,
-    layers.VersatileConv, layers.PfLayer
-])
+@pytest.mark.parametrize('layer_type', LAYERS)
 @pytest.mark.parametrize('name,value,options', [
     ('groups', 2, dict(groups=2)),
     ('padding', 0, dict(padding=0)),

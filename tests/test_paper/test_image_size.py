@@ -24,3 +24,8 @@ def test_a_known_size_is_found(counter):
     fit = dict(zip(COUNTERS, fit_image_size([row])))[counter]
     assert (fit.counter, fit.cells) == (counter, 15)
     assert fit.largest < 1e-6
+
+
+def test_rows_without_counts_in_the_paper_are_left_out():
+    rows = [Row('Row', SMALL, flops=1.)]
+    assert fit_image_size([*rows, Row('Other', SMALL)]) == fit_image_size(rows)
