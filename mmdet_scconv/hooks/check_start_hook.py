@@ -94,9 +94,7 @@ def log_start(model: nn.Module, state_dict: Mapping, path: str,
             "'state_dict'; give weights of a backbone alone as checkpoint in "
             "the backbone's init_cfg=dict(type='Pretrained', checkpoint=FILE)")
     wrong = len(found.wrong_shape)
-    line = (f'load_from={path}: {found.fits} of {found.total} tensors of '
-            f'{found.model} are loaded, {len(found.missing) - wrong} are not '
-            f'in the file, {wrong} have another shape')
+    line = f'{found.model} from load_from={path}: {found.summary()}'
     if found.dense:
         line += (f'. {len(found.dense)} swapped convolutions: the file has '
                  'the dense ones')

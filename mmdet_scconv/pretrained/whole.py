@@ -79,6 +79,13 @@ class Comparison:
                      f'{self.reason(self.missing[0])}')
         return line
 
+    def summary(self) -> str:
+        """How much is loaded of the file, in words."""
+        wrong = len(self.wrong_shape)
+        return (f'{self.fits} of {self.total} tensors are loaded, '
+                f'{len(self.missing) - wrong} are not in the file, {wrong} '
+                'have another shape')
+
     def nothing_fits(self) -> str:
         """Why nothing in the file fits, in words."""
         what = f'0 of {self.total} tensors of {self.model} fit: '

@@ -107,8 +107,8 @@ def test_what_fits_is_logged(tmp_path, log):
     torch.save(dict(state_dict=Toy().state_dict()), path)
     start(tmp_path, load_from=path)
     assert [pair for pair in log if 'load_from' in pair[1]] == [
-        ('info', f'load_from={path}: 2 of 2 tensors of Toy are loaded, 0 are '
-         'not in the file, 0 have another shape')]
+        ('info', f'Toy from load_from={path}: 2 of 2 tensors are loaded, 0 '
+         'are not in the file, 0 have another shape')]
 
 
 def test_other_shapes_are_told(tmp_path, log):
@@ -118,7 +118,7 @@ def test_other_shapes_are_told(tmp_path, log):
     start(tmp_path, load_from=path)
     (_, line), (level, warning) = [
         pair for pair in log if 'load_from' in pair[1]]
-    assert '1 of 2 tensors of Toy are loaded, 0 are not in the ' in line
+    assert '1 of 2 tensors are loaded, 0 are not in the ' in line
     assert line.endswith('file, 1 have another shape')
     assert level == 'warning'
     assert ('1 tensor is not loaded, as its shape differs' in warning
