@@ -76,8 +76,12 @@ class Recorder:
         if getattr(self.layers[name], 'ends_with_norm', False):
             self.keep(name, output)
             return
-        self.targets[name].slope = slope(norm, output.shape[1]).to(
-            output.device)
+        found = slope(norm, output.shape[1]).to(output.device)
+        if not found.any():
+            # as in an untrained residual branch: nothing is passed on, and
+            # the convolution's own output is all there is to fit to
+            return
+        self.targets[name].slope = found
         if self.targets[name].positions is None:
             return
         for block, x in self.inputs.items():

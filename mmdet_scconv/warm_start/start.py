@@ -148,6 +148,10 @@ def start_warm(network: nn.Module,
 def _start(network: nn.Module, make_images: Callable[[], Tensor] | None,
            source: str) -> list[LayerReport]:
     begin = time.perf_counter()
+    print_log(
+        f'{type(network).__name__}: fitting {len(network.swapped_convs)} '
+        'convolutions to the dense ones, or taking them from the cache',
+        logger='current')
     dense = network.dense_network()
     batch = (make_images() if make_images else generated_images(dense)).cpu()
     key = cache_key(dense.state_dict(), batch, dict(network=str(network)))

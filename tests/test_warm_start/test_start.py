@@ -113,6 +113,22 @@ def test_the_fit_is_at_the_start_of_the_training(dense_file, log):
     assert torch.equal(fitted, swapped(network))
 
 
+@pytest.mark.parametrize('backbone', ['SCConvResNet', 'TiedConvResNet'])
+def test_untrained_residual_branches(backbone, tmp_path):
+    """Their last norm has zero weights, so nothing of them is seen."""
+    cfg = dict(depth=18, base_channels=16)
+    dense = ResNet(**cfg)
+    dense.init_weights()
+    assert not dense.layer1[0].bn2.weight.any()
+    torch.save(dense.state_dict(), tmp_path / 'dense.pth')
+    network = MODELS.build(dict(cfg, type=backbone, init_cfg=dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'dense.pth'))))
+    network.init_weights()
+    network.train()
+    assert all(value.isfinite().all()
+               for value in network.state_dict().values())
+
+
 def test_frozen_stages_and_norms_are_filled(dense_file):
     network = build(dense_file).train()
     assert network.frozen_without_weights() == ''
