@@ -15,3 +15,7 @@ class CheckpointError(UserError, ValueError):
 
 class NoCheckpointError(CheckpointError, FileNotFoundError):
     """A checkpoint that is not there, or cannot be downloaded."""
+
+
+class FrozenWeightsError(UserError, ValueError):
+    """A training that would freeze what no checkpoint has filled."""

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from torch import Size, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..errors import FrozenWeightsError
 from ..layers.common import check
 from ..pretrained import (
     LoadReport,
@@ -133,10 +134,10 @@ class SwappedModule:
             nn.Module: Itself.
 
         Raises:
-            ValueError: If the weights were initialised, and there are frozen
-                parameters or BatchNorms with ``norm_eval`` that no checkpoint
-                has filled. ``freeze_without_weights=True`` makes it a
-                warning.
+            FrozenWeightsError: If the weights were initialised, and there are
+                frozen parameters or BatchNorms with ``norm_eval`` that no
+                checkpoint has filled. ``freeze_without_weights=True`` makes
+                it a warning.
         """
         super().train(mode)
         log_missing_kernel(self)
@@ -162,7 +163,7 @@ class SwappedModule:
         if not unfilled:
             return
         if not self.freeze_without_weights:
-            raise ValueError(
+            raise FrozenWeightsError(
                 f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
                 'model.backbone, or load weights for them by init_cfg or '
                 'load_from, also those of the dense network '

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..pretrained.download import is_known, local_file
 from ..pretrained.reader import read_file
 from ..pretrained.resume import has_checkpoints
-from ..pretrained.whole import load_whole
+from ..pretrained.whole import load_whole, training_of
 from .processes import join_cpu_processes
 
 
@@ -84,11 +84,10 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
         path (str): Its name.
 
     Raises:
-        CheckpointError: If it is not of the model; says which part does not
-            fit.
+        CheckpointError: If it does not fill the model; says what to do.
     """
     loaded = load_whole(model, checkpoint.get('state_dict', checkpoint), path)
-    loaded.check()
+    loaded.check(training_of(checkpoint))
     if is_main_process():
         print(loaded, flush=True)
 

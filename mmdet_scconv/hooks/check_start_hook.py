@@ -1,16 +1,22 @@
 """Checks the checkpoint that a run starts from."""
+import logging
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import CheckpointError
 from ..pretrained.download import is_known, local_file
 from ..pretrained.reader import read_file
 from ..pretrained.resume import check_resumable, find_resumable
+from ..pretrained.whole import compare
+from .model_parts import detector
 from .train_loader import rebuild_train_loader
 
 
@@ -19,6 +25,8 @@ class CheckStartHook(Hook):
     """Checks ``load_from`` and the checkpoint that is resumed, before MMEngine
     loads them: that they are complete, and hold data alone.
 
+    - ``load_from``: how many tensors fit the model is logged. It is an error
+      if none does: MMEngine would train from random weights.
     - ``resume=True`` without ``load_from``: the last good checkpoint of the
       work dir is taken; damaged ones are skipped with a warning.
     - A resumed training has the seed that it began with from the first image
@@ -36,7 +44,8 @@ class CheckStartHook(Hook):
         """
         Raises:
             CheckpointError: If the checkpoint is not there, damaged, could
-                run code, or cannot be resumed from; or if hosts differ in it.
+                run code, or cannot be resumed from; if nothing in
+                ``load_from`` fits; or if hosts differ in the checkpoint.
         """
         if not isinstance(runner, Runner) or runner._has_loaded:
             return
@@ -46,7 +55,13 @@ class CheckStartHook(Hook):
             # MMEngine would look for the last part of a URL in torch's cache,
             # which other URLs may share
             runner._load_from = local_file(runner._load_from)
-            read_file(runner._load_from)
+            content = read_file(runner._load_from)
+            # other wrappers (FSDP) change names and shapes
+            if (not is_model_wrapper(runner.model)
+                    or isinstance(runner.model, DistributedDataParallel)):
+                log_start(detector(runner),
+                          content.get('state_dict', content),
+                          runner._load_from, runner.logger)
 
     def check_resume(self, runner: Runner) -> None:
         path = runner._load_from
@@ -62,6 +77,35 @@ class CheckStartHook(Hook):
             use_seed(runner, checkpoint['meta'].get('seed'))
             for note in resume_notes(runner, checkpoint):
                 runner.logger.warning(note)
+
+
+def log_start(model: nn.Module, state_dict: Mapping, path: str,
+              logger: logging.Logger) -> None:
+    """Log what ``load_from`` has for the model.
+
+    Raises:
+        CheckpointError: If nothing in it fits.
+    """
+    found = compare(model, state_dict, path)
+    if found.total and not found.fits:
+        raise CheckpointError(
+            f'load_from={path}: {found.nothing_fits()}. load_from needs the '
+            'names of the whole model, at the top of the file or under '
+            "'state_dict'; give weights of a backbone alone as checkpoint in "
+            "the backbone's init_cfg=dict(type='Pretrained', checkpoint=FILE)")
+    wrong = len(found.wrong_shape)
+    line = f'{found.model} from load_from={path}: {found.summary()}'
+    if found.dense:
+        line += (f'. {len(found.dense)} swapped convolutions: the file has '
+                 'the dense ones')
+    logger.info(line)
+    if wrong:
+        # also in a fine-tuning with other classes, where that is meant
+        what = ('1 tensor is not loaded, as its shape differs'
+                if wrong == 1 else
+                f'{wrong} tensors are not loaded, as their shapes differ')
+        logger.warning(f'load_from={path}: {what}. The first: '
+                       f'{found.first_wrong_shape()}')
 
 
 def use_seed(runner: Runner, seed: int | None) -> None:

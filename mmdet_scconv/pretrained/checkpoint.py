@@ -5,11 +5,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .download import is_url, local_file, resolve_name
-from .reader import read_file
-
-# Keys under which training code keeps the weights among other things.
-WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'model_state',
-            'module', 'net')
+from .reader import WRAPPERS, read_file
 
 # What thop leaves in each module that it has counted.
 COUNTS = ('total_ops', 'total_params')

@@ -20,7 +20,25 @@ from torch import Tensor
 
 from ..errors import CheckpointError, NoCheckpointError
 
+# Keys under which training code keeps the weights among other things.
+WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'model_state',
+            'module', 'net')
+
 STATISTICS = ('min', 'max', 'mean', 'current')
+
+
+AGAIN = 'Download or copy it again, or take an earlier checkpoint'
+
+# Copies the tensors of a file that its user trusts. The model may be the whole
+# file or lie under one of the keys, as a dict or as a module. The shell's
+# double quotes are around it.
+COPY_WEIGHTS = (
+    "import sys, torch; c = torch.load(sys.argv[1], 'cpu', "
+    'weights_only=False); c = c if isinstance(c, dict) else dict(model=c); '
+    f'c = next((c[k] for k in {WRAPPERS} if k in c), c); '
+    'c = c if isinstance(c, dict) else c.state_dict(); '
+    'torch.save(dict(state_dict={k: v for k, v in c.items() '
+    "if torch.is_tensor(v)}), 'weights.pth')")
 
 
 class Ignored:
@@ -101,7 +119,7 @@ def read_safetensors(path: str) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise CheckpointError(
             f'{path} is damaged, or no .safetensors file '
-            f'({osp.getsize(path)} bytes): {error}') from error
+            f'({osp.getsize(path)} bytes): {error}. {AGAIN}') from error
 
 
 def read_torch(path: str) -> object:
@@ -115,16 +133,13 @@ def read_torch(path: str) -> object:
             raise CheckpointError(
                 f'{path} is not loaded, and nothing in it was run: it holds '
                 f'{found[1] or found[2]}, which could run code of whoever '
-                'made the file. If you trust it, copy its weights alone to a '
-                'new file:\n  python -c "import sys, torch; torch.save(dict('
-                "state_dict=torch.load(sys.argv[1], 'cpu', weights_only="
-                f"False)['state_dict']), 'weights.pth')\" {shlex.quote(path)}"
+                'made the file. If you trust it, copy its weights alone to '
+                'weights.pth. This command runs what the file holds:\n'
+                f'  python -c "{COPY_WEIGHTS}" {shlex.quote(path)}'
             ) from None
-        with open(path, 'rb') as file:
-            start = file.read(24)
         # PyTorch's go on with what to ask its developers
         reason = str(error).partition('. ')[0] or repr(error)
         raise CheckpointError(
             f'{path} is damaged, or no PyTorch checkpoint '
-            f'({osp.getsize(path)} bytes, starts with {start!r}): {reason}'
+            f'({osp.getsize(path)} bytes): {reason.rstrip(".")}. {AGAIN}'
         ) from error

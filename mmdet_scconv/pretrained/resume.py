@@ -8,7 +8,7 @@ from glob import escape, glob
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from ..errors import CheckpointError
-from .reader import read_file
+from .reader import AGAIN, read_file
 
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 
@@ -31,10 +31,12 @@ def check_resumable(path: str) -> None:
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()
         except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise CheckpointError(f'{path} is damaged: {error}') from error
+            raise CheckpointError(
+                f'{path} is damaged: {error}. {AGAIN}') from error
         if broken is not None:
             raise CheckpointError(
-                f'{path} is damaged: its part {broken} has a wrong checksum')
+                f'{path} is damaged: its part {broken} has a wrong checksum. '
+                f'{AGAIN}')
     checkpoint = read_file(path)
     missing = [key for key in NEEDED if key not in checkpoint]
     if missing:
@@ -98,7 +100,7 @@ def find_resumable(work_dir: str) -> str | None:
             check_resumable(path)
         except CheckpointError as error:
             problems.append(str(error))
-            warnings.warn(f'{error}; trying an older one', stacklevel=2)
+            warnings.warn(f'{error}. An older one is tried', stacklevel=2)
         else:
             return path
     if problems:

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.models.backbones import ResNet
 from mmengine.config import Config
 from toy import Toy, toy_runner
 
+from mmdet_scconv.backbones import SCConvResNet
 from mmdet_scconv.errors import CheckpointError
 from mmdet_scconv.hooks import CheckStartHook, check_start_hook
-from mmdet_scconv.hooks.check_start_hook import resume_notes
+from mmdet_scconv.hooks.check_start_hook import log_start, resume_notes
 
 
 class Evil:
@@ -68,6 +70,69 @@ def test_weights_are_loaded_as_they_are(tmp_path):
     runner = start(tmp_path, load_from=str(tmp_path / 'a.pth'))
     assert not runner._resume
     assert runner._load_from == str(tmp_path / 'a.pth')
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """Pairs of level and line."""
+    said = []
+    for level in ('info', 'warning'):
+        monkeypatch.setattr(
+            logging.Logger, level,
+            lambda self, text, *args, level=level: said.append((level, text)))
+    return said
+
+
+@pytest.mark.parametrize('content,message', [
+    (lambda w: {f'encoder.{key}': value for key, value in w.items()},
+     "0 of 2 tensors of Toy fit: the names in the file begin with 'encoder.', "
+     r"those of the model with 'linear.'"),
+    (lambda w: dict(model=w), "the names in the file begin with 'model', "),
+    (lambda w: {key: torch.ones(3, 3) for key in w},
+     r'2 have another shape, the first: linear.weight is \(3, 3\) in the '
+     r'file, \(1, 2\) in the model'),
+])
+def test_weights_of_which_nothing_fits(tmp_path, content, message):
+    torch.save(content(Toy().state_dict()), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=message) as error:
+        start(tmp_path, load_from=str(tmp_path / 'a.pth'))
+    said = str(error.value)
+    assert said.startswith(f'load_from={tmp_path / "a.pth"}: 0 of 2 tensors')
+    assert 'load_from needs the names of the whole model' in said
+    assert '\n' not in said
+
+
+def test_what_fits_is_logged(tmp_path, log):
+    path = str(tmp_path / 'a.pth')
+    torch.save(dict(state_dict=Toy().state_dict()), path)
+    start(tmp_path, load_from=path)
+    assert [pair for pair in log if 'load_from' in pair[1]] == [
+        ('info', f'Toy from load_from={path}: 2 of 2 tensors are loaded, 0 '
+         'are not in the file, 0 have another shape')]
+
+
+def test_other_shapes_are_told(tmp_path, log):
+    path = str(tmp_path / 'a.pth')
+    torch.save({'linear.weight': torch.ones(3, 2),
+                'linear.bias': torch.ones(1)}, path)
+    start(tmp_path, load_from=path)
+    (_, line), (level, warning) = [
+        pair for pair in log if 'load_from' in pair[1]]
+    assert '1 of 2 tensors are loaded, 0 are not in the ' in line
+    assert line.endswith('file, 1 have another shape')
+    assert level == 'warning'
+    assert ('1 tensor is not loaded, as its shape differs' in warning
+            and 'linear.weight is (3, 2) in the file' in warning)
+
+
+def test_dense_convolutions_are_told(tmp_path, log):
+    """They are not loaded, and not lost: what replaces them is fitted."""
+    model = SCConvResNet(18, base_channels=16)
+    dense = ResNet(18, base_channels=16).state_dict()
+    log_start(model, dense, 'a.pth', logging.getLogger())
+    (level, line), = log
+    assert level == 'info'
+    assert '8 swapped convolutions: the file has the dense ones' in line
 
 
 def test_other_storage_is_left_to_mmengine(tmp_path):

@@ -21,6 +21,7 @@ from mmdet_scconv.hooks import (
     CheckPretrainedHook,
     CompileHook,
     DeployHook,
+    check_pretrained_hook,
     compile_hook,
 )
 
@@ -46,6 +47,55 @@ MISSING = dict(init_cfg=dict(type='Pretrained', checkpoint='no/file.pth'))
 def test_check_pretrained_before_a_training():
     with pytest.raises(FileNotFoundError, match='no/file.pth'):
         CheckPretrainedHook().before_run(runner(Loop(), **MISSING))
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """Pairs of level and line."""
+    said = []
+    monkeypatch.setattr(
+        check_pretrained_hook, 'print_log',
+        lambda line, logger, level: said.append((level, line)))
+    return said
+
+
+def check_file(tmp_path, state, **init_cfg):
+    path = str(tmp_path / 'r18.pth')
+    torch.save(state, path)
+    CheckPretrainedHook().before_run(runner(Loop(), init_cfg=dict(
+        dict(type='Pretrained', checkpoint=path), **init_cfg)))
+    return path
+
+
+@pytest.mark.parametrize('before,init_cfg,count', [
+    ('', {}, 100),
+    ('module.', {}, 100),
+    ('backbone.', dict(prefix='backbone'), 100),
+    ('backbone.', {}, 0),
+])
+def test_what_fits_a_stock_backbone(tmp_path, log, before, init_cfg, count):
+    state = {before + key: value for key, value in ResNet(18)
+             .state_dict().items()}
+    path = check_file(tmp_path, dict(state_dict=state), **init_cfg)
+    (level, line), = log
+    assert line.startswith(
+        f'ResNet from {path}: {count} of 100 tensors are loaded, '
+        f'{100 - count} are not in the file, 0 have another shape')
+    assert level == (logging.INFO if count else logging.WARNING)
+    assert ("the names in the file begin with 'backbone.'" in line) == (
+        not count)
+
+
+def test_what_fits_is_not_known_where_names_are_converted(tmp_path, log):
+    """Swin renames a file's tensors while it loads them."""
+    path = str(tmp_path / 'swin.pth')
+    torch.save(dict(weight=torch.ones(1)), path)
+    swin = MODELS.build(dict(
+        type='SwinTransformer', depths=(1, 1, 1, 1), embed_dims=24,
+        init_cfg=dict(type='Pretrained', checkpoint=path)))
+    CheckPretrainedHook().before_run(
+        SimpleNamespace(model=swin, _train_loop=Loop()))
+    assert log == []
 
 
 def test_a_test_needs_no_initial_weights():

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmdet_scconv.backbones import SCConvResNet, TiedConvResNet
+from mmdet_scconv.errors import FrozenWeightsError, UserError
 from mmdet_scconv.pretrained import (
     load_pretrained,
     read_state_dict,
@@ -500,11 +501,16 @@ def test_other_backbones_by_name(scconv_file, dense_file):
 ])
 def test_frozen_without_any_weights(options, stages, log):
     net = initialised(None, **options)
-    with pytest.raises(ValueError, match='FROZEN WITHOUT WEIGHTS: .* '
+    with pytest.raises(FrozenWeightsError, match='FROZEN WITHOUT WEIGHTS: .* '
                        f'{stages}.* Set frozen_stages=-1'):
         net.train()
     net.eval()
     assert not warnings_in(log)  # of what load_from may still fill
+
+
+def test_the_tools_print_what_is_frozen_in_one_line():
+    assert issubclass(FrozenWeightsError, UserError)
+    assert issubclass(FrozenWeightsError, ValueError)
 
 
 def test_frozen_noise_in_swapped_convolutions(dense_file):

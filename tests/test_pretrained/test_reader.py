@@ -1,5 +1,7 @@
 """Loading a checkpoint runs nothing that is in it."""
 import os
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -51,6 +53,37 @@ def test_code_is_refused(tmp_path, zip_format):
     assert not (tmp_path / 'ran').exists()
 
 
+class Kept:
+    """An object, not a tensor, that a training left in its checkpoint."""
+
+
+@pytest.mark.parametrize('content', [
+    lambda w: dict(state_dict=w, meta=Kept()),
+    lambda w: dict(model=w, args=Kept()),
+    lambda w: dict(w, meta=Kept()),
+    lambda w: torch.nn.Linear(2, 1),
+    lambda w: dict(model=torch.nn.Linear(2, 1), epoch=3),
+])
+def test_the_command_for_a_trusted_file_works(content, tmp_path, monkeypatch):
+    """Wherever the weights lie in the file."""
+    path = tmp_path / "a file's.pth"
+    weights = torch.nn.Linear(2, 1).state_dict()
+    torch.save(content(weights), path)
+    with pytest.raises(CheckpointError) as error:
+        read_file(str(path))
+    said = str(error.value)
+    assert len(said.splitlines()) == 2
+    assert 'This command runs what the file holds' in said
+    python, option, code, argument = shlex.split(said.splitlines()[1])
+    assert (python, option, argument) == ('python', '-c', str(path))
+    monkeypatch.setattr('sys.argv', ['-c', argument])
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102 (the command that is tested)
+    written = read_file('weights.pth')['state_dict']
+    assert {name: value.shape for name, value in written.items()} == {
+        name: value.shape for name, value in weights.items()}
+
+
 def test_getattr_is_refused(tmp_path):
     path = tmp_path / 'evil.pth'
     torch.save(dict(state_dict={}, meta=Reach()), path)
@@ -77,12 +110,17 @@ def test_as_numpy_1_wrote_it(tmp_path):
     assert read_file(str(tmp_path / 'a.pth'))['value'].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'PK\x03\x04'])
-def test_no_checkpoint(tmp_path, content):
-    path = tmp_path / 'a.pth'
+def test_no_checkpoint(tmp_path, content, suffix):
+    path = tmp_path / f'a{suffix}'
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match='a.pth is damaged'):
+    with pytest.raises(CheckpointError, match=re.escape(
+            f'a{suffix} is damaged')) as error:
         read_file(str(path))
+    said = str(error.value)
+    assert 'Download or copy it again, or take an earlier check' in said
+    assert "b'" not in said and len(said.splitlines()) == 1
 
 
 def test_not_a_dict(tmp_path):

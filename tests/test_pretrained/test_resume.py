@@ -54,6 +54,8 @@ def test_falls_back_with_a_warning(work_dir, damage):
     with pytest.warns(UserWarning, match='epoch_3.pth is damaged'):
         found = find_resumable(str(work_dir))
     assert found == str(work_dir / 'epoch_2.pth')
+    with pytest.raises(CheckpointError, match='take an earlier checkpoint'):
+        check_resumable(str(work_dir / 'epoch_3.pth'))
 
 
 @pytest.mark.parametrize('content', [b'\0\0\0\0', b'\xff\xfe'])
