@@ -19,10 +19,12 @@ from torch import nn
 from mmdet_scconv.paper.rows import TABLES
 
 # ablations differ from a row in conv2 alone, the scratch baseline from
-# SCConv's in the backbone, R101 on COCO from R101 on VOC as R50 does;
-# classifiers: test_classification
+# SCConv's in the backbone, R101 and the peers on COCO from theirs on VOC as
+# R50 does; classifiers: test_classification
 SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-',
         'configs/scconv/faster-rcnn_r101_fpn_1x_coco',
+        'configs/scconv/faster-rcnn_slimconv-k1-r50_fpn_1x_coco',
+        'configs/scconv/faster-rcnn_spconv-a0.75-r50_fpn_1x_coco',
         'configs/scconv/faster-rcnn_scconv-r101_fpn_1x_coco')
 # one of each base; the README's swap, too
 FRESH = ('configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py',
