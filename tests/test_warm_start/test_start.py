@@ -1,5 +1,6 @@
 """A training from a dense checkpoint starts with fitted convolutions."""
 import copy
+import itertools
 import logging
 
 import numpy as np
@@ -18,6 +19,7 @@ from mmdet_scconv.warm_start import start
 
 SMALL = dict(depth=18, base_channels=16, zero_init_residual=False)
 SIZE = 64
+RUNS = itertools.count()  # MMEngine keeps a message hub a name
 
 
 @pytest.fixture(scope='module')
@@ -368,7 +370,7 @@ def train(work_dir, dense_file, hooks, dataset=None, **options):
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
         custom_hooks=[*hooks, See()],
         randomness=dict(seed=0),
-        experiment_name=f'warm_start_{id(work_dir)}',
+        experiment_name=f'warm_start_{next(RUNS)}',
         log_level='WARNING', **options)
     runner.train()
     return runner, seen[0]
@@ -379,7 +381,7 @@ MMDET = dict(default_scope='mmdet')
 
 
 def losses(runner):
-    return runner.message_hub.get_scalar('train/loss').data[0]
+    return runner.message_hub.get_scalar('train/loss').data[0].tolist()
 
 
 def test_hook_takes_the_training_set(dense_file, tmp_path, monkeypatch):
