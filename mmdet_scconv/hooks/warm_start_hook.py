@@ -1,8 +1,5 @@
 """Fits swapped convolutions with images of the training set."""
 import math
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,6 +8,7 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from ..backbones.swapped_module import SwappedModule
+from ..warm_start.images import crop
 from ..warm_start.start import NUM_IMAGES, SIZE, start_warm
 from .model_parts import detector
 
@@ -50,13 +48,12 @@ class WarmStartHook(Hook):
         """Random crops of training images, as the backbone gets them."""
         dataset = runner.train_dataloader.dataset
         rng = np.random.default_rng(0)
-        with seeded():
-            order = rng.permutation(len(dataset))
-            # of a small data set several crops of an image
-            first = self.crops(dataset, np.resize(order, self.num_images), rng)
-            side = first[0].shape[-1]
-            count = math.ceil(self.num_images * (self.size / side)**2)
-            more = self.crops(dataset, order[self.num_images:count], rng, side)
+        order = rng.permutation(len(dataset))
+        # of a small data set several crops of an image
+        first = self.crops(dataset, np.resize(order, self.num_images), rng)
+        side = first[0].shape[-1]
+        count = math.ceil(self.num_images * (self.size / side)**2)
+        more = self.crops(dataset, order[self.num_images:count], rng, side)
         preprocess = model.data_preprocessor
         batch = preprocess(
             dict(inputs=[*first, *more], data_samples=None), training=False)
@@ -67,34 +64,7 @@ class WarmStartHook(Hook):
         found = [dataset[int(i)]['inputs'] for i in indices]
         if side is None:
             side = min(self.size, *(min(x.shape[-2:]) for x in found))
-        return [crop(x, side, rng) for x in found]
-
-
-def crop(image: Tensor, side: int, rng: np.random.Generator) -> Tensor:
-    """A square of (3, H, W) at a random place; enlarged first where the image
-    is smaller."""
-    height, width = image.shape[-2:]
-    if min(height, width) < side:
-        factor = side / min(height, width)
-        shape = (max(side, round(height * factor)),
-                 max(side, round(width * factor)))
-        image = nn.functional.interpolate(
-            image[None].float(), shape, mode='bilinear')[0].to(image.dtype)
-        height, width = shape
-    top = rng.integers(height - side + 1)
-    left = rng.integers(width - side + 1)
-    return image[:, top:top + side, left:left + side]
-
-
-@contextmanager
-def seeded(seed: int = 0) -> Iterator[None]:
-    """Random transforms of a data set draw the same; what others draw is
-    not changed."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
+        return [
+            torch.from_numpy(crop(x.permute(1, 2, 0).numpy(), side, rng)
+                             ).permute(2, 0, 1).contiguous() for x in found
+        ]

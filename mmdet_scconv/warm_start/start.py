@@ -6,6 +6,7 @@ does, ``SwappedModule.train()`` does, with generated ones.
 """
 import copy
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,12 +80,17 @@ def scale_of_images(dense: nn.Module, sample: Tensor) -> float:
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
-    """What is drawn inside does not change what is drawn after it."""
-    state = np.random.get_state()
+def seeded() -> Iterator[None]:
+    """Random transforms and weights are drawn alike each time; what others
+    draw afterwards is not changed."""
+    states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
         yield
-    np.random.set_state(state)
+    random.setstate(states[0])
+    np.random.set_state(states[1])
 
 
 def fit(network: nn.Module, dense: nn.Module, batch: Tensor) -> dict:
@@ -137,7 +143,7 @@ def start_warm(network: nn.Module,
     """
     reports = []
     if is_main_process():
-        with random_state_kept():
+        with seeded():
             reports = _start(network, make_images, source)
     for value in network.state_dict().values():
         broadcast(value)
