@@ -1,8 +1,3 @@
-_base_ = '../_base_/classifier_cifar10.py'
+_base_ = './d121_200e_cifar10.py'
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='CIFARDenseNet',
-        depth=121,
-        conv2_cfg=dict(type='GhostModule')))
+model = dict(backbone=dict(conv2_cfg=dict(type='GhostModule')))

@@ -1,8 +1,3 @@
-_base_ = '../_base_/classifier_cifar10.py'
+_base_ = './wrn28_200e_cifar10.py'
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='CIFARWideResNet',
-        depth=28,
-        conv2_cfg=dict(type='SlimConv', k='1')))
+model = dict(backbone=dict(conv2_cfg=dict(type='SlimConv', k='1')))

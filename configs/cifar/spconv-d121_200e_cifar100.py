@@ -1,8 +1,3 @@
-_base_ = '../_base_/classifier_cifar100.py'
+_base_ = './d121_200e_cifar100.py'
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='CIFARDenseNet',
-        depth=121,
-        conv2_cfg=dict(type='SPConv')))
+model = dict(backbone=dict(conv2_cfg=dict(type='SPConv')))
