@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPO
-from mmdet.models.backbones import ResNet
+from mmdet.models.backbones import ResNet, ResNeXt
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmdet_scconv.backbones import CIFARResNet, SCConvResNet
+from mmdet_scconv.backbones import CIFARResNet, SCConvResNet, SCConvResNeXt
 from mmdet_scconv.pretrained import read_state_dict
 from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
@@ -66,6 +66,22 @@ def test_a_detector_loads_all_of_it(source, tmp_path, name):
     loaded = backbone.state_dict()
     assert loaded.keys() == weights.keys()
     assert all(torch.equal(loaded[k], v) for k, v in weights.items())
+
+
+def test_resnext(tmp_path):
+    torch.manual_seed(0)
+    settings = dict(depth=50, base_channels=16, groups=4, base_width=8)
+    dense = ResNeXt(**settings).state_dict()
+    torch.save(dense, tmp_path / 'dense.pth')
+    out = tmp_path / 'out.pth'
+    found = converted(str(tmp_path / 'dense.pth'), out, backbone={})
+    meta = torch.load(out, weights_only=True)['meta']
+    assert meta['backbone'] == dict(
+        type='SCConvResNeXt', conv2_cfg=dict(type='SCConv'), **settings)
+    assert {layer['method'] for layer in meta['layers']} == {'closed form'}
+    assert found.keys() == SCConvResNeXt(**settings).state_dict().keys()
+    assert torch.equal(found['layer1.0.conv3.weight'],
+                       dense['layer1.0.conv3.weight'])
 
 
 def test_whole_detector(dense, tmp_path):
