@@ -25,7 +25,7 @@ from scipy import stats
 
 from mmdet_scconv.atomic import write_atomically
 from mmdet_scconv.datasets import make_digits
-from mmdet_scconv.paper.work_dirs import last_checkpoint, read_scalars
+from mmdet_scconv.paper.work_dirs import last_checkpoint
 from mmdet_scconv.tables import markdown_table, write_csv
 from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
@@ -167,7 +167,9 @@ def source(root: Path) -> str:
 
 def start(cfg: Config, work_dir: Path) -> Runner:
     cfg.work_dir = str(work_dir)
+    # MMEngine keeps loggers and visualisers by name
     cfg.experiment_name = '-'.join(work_dir.resolve().parts[1:])
+    cfg.visualizer.name = cfg.experiment_name
     return Runner.from_cfg(cfg)
 
 
@@ -227,9 +229,12 @@ class Experiment:
         if system == GENERATED:
             # as with a config that has no hook of this project
             cfg.custom_hooks = []
-        start(cfg, work_dir).train()
-        *_, last = read_scalars(str(work_dir))
-        self.keep(TRAINED, system, seed, last)
+        runner = start(cfg, work_dir)
+        runner.train()
+        scores = runner.message_hub.log_scalars
+        self.keep(TRAINED, system, seed, {
+            name: scores[f'val/{name}'].current() for name in SCORES
+            if f'val/{name}' in scores})
 
     def convert(self, system: str, seed: int) -> None:
         """Convert the dense network of :meth:`transfer`, and evaluate it."""
