@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..layers import SPConv
 
-
 CHUNK = 4096  # positions
 
 
