@@ -2,6 +2,7 @@
 progress included."""
 import datetime
 import json
+import math
 import os
 import os.path as osp
 import re
@@ -37,6 +38,7 @@ from .distill import distill_network
 from .layers import LayerReport
 from .network import fit_network
 from .pairs import build_pair
+from .start import NUM_IMAGES, SIZE
 
 METHODS = ('copy', 'fit', 'distill')
 CLASSIFIER = 'ImageClassifier'
@@ -59,7 +61,8 @@ class Conversion:
         folder (str | None): Folder with images.
         generated (bool): Random images with the spectrum of photographs
             instead.
-        num_images (int): Defaults to 64.
+        num_images (int | None): Defaults to as many as have the area of 64
+            of 224 pixels, as at the start of a training.
         size (int): Side of the crops in pixels. Defaults to 224.
         steps (int): Of the distillation, 32 crops each. Defaults to 200.
         lr (float): Of the distillation. Defaults to 1e-3.
@@ -73,7 +76,7 @@ class Conversion:
     config: str | None = None
     folder: str | None = None
     generated: bool = False
-    num_images: int = 64
+    num_images: int | None = None
     size: int = 224
     steps: int = 200
     lr: float = 1e-3
@@ -89,7 +92,8 @@ class Conversion:
             raise ValueError(f'method={self.method!r} is not valid: one of '
                              f'{METHODS}')
         for name, minimum in (('num_images', 2), ('size', 32), ('steps', 1)):
-            if getattr(self, name) < minimum:
+            value = getattr(self, name)
+            if value is not None and value < minimum:
                 raise ValueError(f'{name}={getattr(self, name)!r} is not '
                                  f'valid: an int >= {minimum}')
         if self.method != 'copy' and not (self.config or self.folder
@@ -97,6 +101,11 @@ class Conversion:
             raise ValueError(
                 f'method={self.method!r} needs images: name a folder or a '
                 'detection config, or ask for generated ones')
+
+    def count(self) -> int:
+        """How many images are to be taken."""
+        area = NUM_IMAGES * SIZE**2
+        return self.num_images or max(2, math.ceil(area / self.size**2))
 
     def source_of_images(self) -> str:
         if self.folder:
@@ -125,7 +134,7 @@ def load_images(options: Conversion, cfg: Config | None) -> Tensor:
     """Normalised crops, the same for the same options: (N, 3, size, size).
     """
     rng = np.random.default_rng(options.seed)
-    count, size = options.num_images, options.size
+    count, size = options.count(), options.size
     if options.folder:
         source = images.from_folder(options.folder, count, size, rng)
     elif options.generated:
