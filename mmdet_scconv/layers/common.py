@@ -209,6 +209,8 @@ class DropInConv(nn.Module):
     output_padding = (0, 0)
     # whether the output is normalised, so that no norm needs to follow
     ends_with_norm = False
+    # whether it takes a norm_layer, for norms between its convolutions
+    has_inner_norms = False
 
     def __init__(self,
                  in_channels: int,

@@ -293,6 +293,7 @@ class SCConv(DropInConv):
             value and what is allowed.
     """
 
+    has_inner_norms = True
     deployed = False  # read where kernels are chosen
 
     def __init__(

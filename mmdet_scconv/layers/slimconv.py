@@ -58,6 +58,7 @@ class SlimConv(DropInConv):
     """
 
     ends_with_norm = True
+    has_inner_norms = True
 
     def __init__(
         self,

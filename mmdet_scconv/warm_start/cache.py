@@ -14,14 +14,13 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..atomic import write_atomically
+from ..layers.kernels.cpu import cache_folder
 from ..version import __version__
 
 
 def cache_dir() -> str:
-    """Folder of the fitted weights: ``mmdet_scconv`` in ``$XDG_CACHE_HOME``,
-    by default ``~/.cache``."""
-    home = os.environ.get('XDG_CACHE_HOME') or osp.join('~', '.cache')
-    return osp.join(osp.expanduser(home), 'mmdet_scconv', 'warm_start')
+    """Folder of the fitted weights, in the user's cache."""
+    return str(cache_folder() / 'warm_start')
 
 
 def cache_key(weights: Mapping[str, Tensor], images: Tensor,

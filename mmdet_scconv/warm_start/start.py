@@ -5,7 +5,6 @@ ones of the checkpoint that it was given.
 does, ``SwappedModule.train()`` does, with generated ones.
 """
 import copy
-import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -170,9 +169,6 @@ def _start(network: nn.Module, make_images: Callable[[], Tensor] | None,
         f'{type(network).__name__}: {len(reports)} swapped convolutions '
         f'fitted to the dense ones, on {len(batch)} {source} ({how})',
         logger='current')
-    for line in summary(reports):
-        level = (logging.WARNING if line.startswith('WARNING') else
-                 logging.INFO)
-        print_log(line.removeprefix('WARNING: '), logger='current',
-                  level=level)
+    for level, line in summary(reports):
+        print_log(line, logger='current', level=level)
     return reports

@@ -344,6 +344,8 @@ def test_deploy_leaves_other_norms():
 class ConvWithNorm(nn.Conv2d):
     """Registered where a user of MMDetection registers his layers."""
 
+    has_inner_norms = True
+
     def __init__(self, *args, norm_layer=nn.BatchNorm2d, **kwargs):
         super().__init__(*args, **kwargs)
         self.inner = norm_layer(self.out_channels)

@@ -1,4 +1,5 @@
 import copy
+import logging
 
 import pytest
 import torch
@@ -301,12 +302,13 @@ def test_summary():
     reports = [LayerReport('layer1.0.conv2', 'closed form', 0.2),
                LayerReport('layer1.1.conv2', 'closed form', 0.4),
                LayerReport('backbone.stage2.0.conv', 'regression', 0.9)]
-    lines = summary(reports)
+    levels, lines = zip(*summary(reports))
+    assert levels == (logging.INFO, logging.INFO, logging.WARNING)
     assert lines[0] == ('layer1: 2 layers fitted (closed form), unexplained '
                         'variance 20% to 40%')
     assert lines[1].startswith('backbone.stage2: 1 layers')
-    assert lines[2].startswith('WARNING: 1 of 3 layers')
-    assert len(summary(reports[:2])) == 1
+    assert lines[2].startswith('1 of 3 layers')
+    assert len(list(summary(reports[:2]))) == 1
 
 
 def test_distillation_helps_and_leaves_no_trace_elsewhere():

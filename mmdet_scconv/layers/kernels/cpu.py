@@ -34,14 +34,19 @@ def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:
     return f'{platform.machine()} {platform.processor()}'
 
 
+def cache_folder() -> Path:
+    """This package's folder in the user's cache, ``$XDG_CACHE_HOME``, by
+    default ``~/.cache``."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(cache, 'mmdet_scconv')
+
+
 def library_path() -> Path:
     """Where the compiled kernel is, or would be: one for each source, torch
     and kind of CPU, as machines may share a home folder."""
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     key = hashlib.sha256(SOURCE.read_bytes() + cpu_features().encode())
-    return Path(cache, 'mmdet_scconv',
-                f'{key.hexdigest()[:16]}-torch{torch.__version__}',
-                f'{NAME}.so')
+    return (cache_folder() /
+            f'{key.hexdigest()[:16]}-torch{torch.__version__}' / f'{NAME}.so')
 
 
 def build() -> Path:
