@@ -17,13 +17,13 @@ from mmdet_scconv.cli import (
     leaving_process_group,
     load_config,
     picture_names,
-    read_config_file,
     set_resume,
     start,
     tta_settings,
     use_amp,
 )
 from mmdet_scconv.cli.processes import without_sync_bn
+from mmdet_scconv.config import read_config_file
 from mmdet_scconv.errors import CheckpointError, UserError
 
 PIPELINE = [

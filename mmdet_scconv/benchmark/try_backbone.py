@@ -16,7 +16,6 @@ from mmdet.registry import MODELS
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from .stock_configs import load_config, remove_weights, swap_in_model
@@ -113,8 +112,6 @@ def attempt(config: str, backbone: str | None,
     done, step = Attempt(), 'build'
     try:
         cfg = load_config(config)
-        if cfg.get('custom_imports'):
-            import_modules_from_strings(**cfg.custom_imports)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         model_cfg = cfg.model
         remove_weights(model_cfg)

@@ -12,29 +12,11 @@ from mmdet.registry import MODELS
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
 from ..paper.complexity import without_checkpoint
 from ..pretrained import read_state_dict
 from ..pretrained.whole import load_whole
-
-
-def read_config(path: str, options: dict | None = None) -> Config:
-    """Read a config, and make ready what it names.
-
-    Args:
-        path (str): The file.
-        options (dict): Settings that override the config's.
-    """
-    cfg = Config.fromfile(path)
-    if options is not None:
-        cfg.merge_from_dict(options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    return cfg
 
 
 def load_model(cfg: Config,

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..config import read_config
 from ..errors import UserError
 from ..paper.complexity import is_classifier
 from ..paper.rows import DETECTION_SHAPE
 from ..paper.work_dirs import Result, last_checkpoint, read_result
 from .evaluation import Evaluation, evaluate
-from .models import load_model, read_config
+from .models import load_model
 from .predictions import (
     build_dataset,
     predict,

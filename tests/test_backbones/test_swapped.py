@@ -373,8 +373,8 @@ def test_the_log_says_what_was_swapped(monkeypatch):
     text = '\n'.join(lines)
     assert text == str(backbone.swap_report)
     assert text.startswith('CSPDarknet: 12 of 35 ')
-    assert 'passed over, kernel 1x1: ' in text
-    assert 'passed over, fewer than min_channels=16: 1 (stem.conv.conv)' in \
+    assert 'not swapped, kernel 1x1: ' in text
+    assert 'not swapped, fewer than min_channels=16: 1 (stem.conv.conv)' in \
         text
 
 

@@ -13,7 +13,6 @@ Prints the time and the largest process of each step, writes them to
 FOLDER/steps.md, and ends with code 1 where one fails. The output of each step
 is kept in FOLDER/NAME.log. Needs no network; 4 GB of disk.
 """
-import argparse
 import csv
 import os
 import os.path as osp
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from mmdet_scconv.cli import new_parser
 from mmdet_scconv.paper.rows import TABLES
 from mmdet_scconv.paper.runs import last_line
 from mmdet_scconv.paper.work_dirs import last_checkpoint, trained
@@ -92,9 +92,7 @@ OPTIONS = {
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('folder', help='a new one, for data and results')
     parser.add_argument(
         '--data',

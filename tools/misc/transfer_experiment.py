@@ -9,7 +9,6 @@ and its paired difference to the dense one. Only what is said in SYSTEMS
 differs. Writes runs.csv and table.md. What is finished is not done
 again.
 """
-import argparse
 import shutil
 import statistics
 import sys
@@ -19,6 +18,7 @@ import torch
 from mmengine.config import Config, DictAction
 from scipy import stats
 
+from mmdet_scconv.cli import new_parser
 from mmdet_scconv.datasets import make_digits
 from mmdet_scconv.paper.runs import call
 from mmdet_scconv.paper.work_dirs import RunError, last_checkpoint
@@ -47,9 +47,7 @@ SYSTEMS = {
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('--work-dir', default='work_dirs/transfer')
     parser.add_argument(
         '--out', help='folder of the outputs (default: the work dir)')

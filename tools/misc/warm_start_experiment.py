@@ -8,7 +8,6 @@ curves.md, curves.png and layers.md. What is finished is not done again; seeds
 may run in processes of their own (--seeds), the outputs are of all that are
 there.
 """
-import argparse
 import os.path as osp
 import shutil
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mmdet_scconv.cli import new_parser
 from mmdet_scconv.paper.runs import call
 from mmdet_scconv.paper.work_dirs import (
     RunError,
@@ -41,9 +41,7 @@ STARTS = {
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('--work-dir', default='work_dirs/warm_start')
     parser.add_argument(
         '--dense',
