@@ -3,7 +3,8 @@
 In a config: ``custom_imports = dict(imports=['mmdet_scconv'],
 allow_failed_imports=False)``.
 
-Where only torch is installed, only ``mmdet_scconv.layers`` can be imported."""
+Where only torch is installed, only ``mmdet_scconv.layers`` can be imported.
+"""
 from . import stack
 from .version import __version__
 

@@ -34,7 +34,8 @@ def pairs(module: nn.Module, conv_type: type
     Yields that module, and the names of both.
 
     A convolution that several modules share is left out, because its norms
-    differ."""
+    differ.
+    """
     places = Counter(id(child) for parent in module.modules()
                      for child in parent._modules.values())
     for parent in list(module.modules()):

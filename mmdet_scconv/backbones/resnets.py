@@ -76,7 +76,8 @@ class GhostResNet(SwapResNet):
     """ResNet of Ghost modules (GhostNet, CVPR 2020), except for the stem.
 
     ``conv2_cfg`` holds options of :class:`mmdet_scconv.layers.GhostConv`,
-    which replaces every convolution of a block and of its shortcut."""
+    which replaces every convolution of a block and of its shortcut.
+    """
 
     conv2_type = 'GhostConv'
 

@@ -17,7 +17,8 @@ DENSE_TYPES = (nn.Conv2d, Conv2d)
 class FoundConv:
     """A convolution of a module, and its place.
 
-    It has several ``names`` if several modules share it."""
+    It has several ``names`` if several modules share it.
+    """
 
     names: tuple[str, ...]
     conv: nn.Module

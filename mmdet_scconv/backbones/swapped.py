@@ -112,7 +112,8 @@ def fitting_options(conv: nn.Conv2d, cfg: dict,
     """Options to try one after the other, in addition to the given ones.
 
     The groups inside an SCConv (16 of the gate's norm, 2 of the GWC) do not
-    divide every width."""
+    divide every width.
+    """
     yield {}
     if not issubclass(conv_type, SCConv):
         return

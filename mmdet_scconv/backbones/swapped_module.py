@@ -30,7 +30,8 @@ class SwappedModule:
 
     ``freeze_without_weights`` says whether a training may freeze parameters,
     or BatchNorm statistics (``norm_eval``), that no checkpoint has filled. If
-    False, this is an error, see :meth:`train`."""
+    False, this is an error, see :meth:`train`.
+    """
 
     load_report: LoadReport | None = None
     # whether switch_to_deploy() was called

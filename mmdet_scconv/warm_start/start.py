@@ -1,5 +1,5 @@
-"""The start of a training: fits a network's swapped convolutions to the dense
-ones of the checkpoint that it was given.
+"""Fits a network's swapped convolutions to the dense ones of its checkpoint,
+when a training starts.
 
 :class:`.WarmStartHook` calls it with images of the training set. Where no hook
 does, ``SwappedModule.train()`` does, with generated ones.
@@ -39,8 +39,9 @@ def generated_images(dense: nn.Module, count: int = NUM_IMAGES,
                      size: int = SIZE) -> Tensor:
     """Generated images, as a network with these weights gets them.
 
-    Checkpoints differ in what images are divided by. So they are scaled to
-    the variance that the first BatchNorm of the network has seen.
+    Checkpoints differ in the normalisation of their images. Therefore the
+    images are scaled so that the input of the first BatchNorm has the variance
+    in its statistics.
 
     Args:
         dense (nn.Module): Its weights tell the scale.
@@ -57,8 +58,8 @@ def generated_images(dense: nn.Module, count: int = NUM_IMAGES,
 
 
 def scale_of_images(dense: nn.Module, sample: Tensor) -> float:
-    """By what images must be multiplied, so that the input of the network's
-    first BatchNorm has the variance of its statistics; 1 without one."""
+    """The factor of the images with which the input of the network's first
+    BatchNorm has the variance in its statistics; 1 without a BatchNorm."""
     found = []
 
     def at_norm(norm, inputs):
@@ -80,8 +81,8 @@ def scale_of_images(dense: nn.Module, sample: Tensor) -> float:
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Random transforms and weights are drawn alike each time; what others
-    draw afterwards is not changed."""
+    """In this context random numbers are the same each time; afterwards the
+    generators continue as without it."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(0)
@@ -134,11 +135,11 @@ def start_warm(network: nn.Module,
             :meth:`SwappedModule.dense_network`; changed in place.
         make_images (Callable, optional): Returns images as the network gets
             them, (N, 3, H, W). Defaults to generated ones.
-        source (str): What they are, for the log.
+        source (str): What the images are, for the log.
 
     Returns:
-        list[LayerReport]: One of each convolution; none in other processes
-            than the first.
+        list[LayerReport]: One for each convolution; empty in other processes
+        than the first.
     """
     reports = []
     if is_main_process():
