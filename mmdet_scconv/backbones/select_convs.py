@@ -118,8 +118,9 @@ class Select:
         known = [field.name for field in fields(cls)]
         for name, value in options.items():
             if name not in known:
-                raise ValueError(f'select: {name}={value!r} is no option; '
-                                 f'there are {", ".join(known)}')
+                raise ValueError(
+                    f'select: {name}={value!r} is not an option; options are '
+                    f'{", ".join(known)}')
         return cls(**options)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the command lines have in common."""
+"""The common parts of the command lines."""
 from .arguments import (
     add_cfg_options,
     add_config_arguments,

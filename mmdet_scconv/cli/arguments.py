@@ -1,4 +1,4 @@
-"""The options that the command lines share, and the config that they give."""
+"""Options that the command lines share, and the config that results."""
 import argparse
 import os
 import os.path as osp
@@ -92,7 +92,8 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def allow_no_workers(cfg: Config) -> None:
-    """Let ``num_workers=0`` alone load data in the main process.
+    """Let ``num_workers=0`` load data in the main process without further
+    options.
 
     PyTorch rejects settings of workers where there are none.
     """

@@ -1,4 +1,4 @@
-"""What a report is made from: a work dir, its checkpoint on the test data."""
+"""The data of a report: a work dir, and its checkpoint on the test data."""
 import os.path as osp
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from .predictions import (
 
 
 class MissingError(UserError):
-    """What a section lacks, and how to get it."""
+    """A section's data is missing; the message says how to get it."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a report is made with.
+    """Options of a report.
 
     Args:
         predictions (str): File of ``tools/test.py --out``. Defaults to
@@ -52,7 +52,7 @@ class Options:
 
 
 class ReportData:
-    """What a report is made from: a work dir of tools/train.py.
+    """The data of a report, from a work dir of tools/train.py.
 
     Each property is read or computed when it is first used.
 
@@ -91,8 +91,8 @@ class ReportData:
             raise MissingError(
                 f'{self.work_dir} holds no checkpoint' +
                 (f', {osp.basename(path)} is gone' if path else
-                 ' (last_checkpoint): the training has not come to its first, '
-                 'go on with tools/train.py --resume'))
+                 ' (last_checkpoint): the training has not reached its first '
+                 'one: go on with tools/train.py --resume'))
         return path
 
     @cached_property
@@ -129,7 +129,7 @@ class ReportData:
     def evaluation(self) -> Evaluation:
         if is_classifier(self.cfg.model):
             raise MissingError('This is an image classifier, without boxes.')
-        dataset = self.dataset  # says most quickly that it is not there
+        dataset = self.dataset  # first: it fails quickest
         return evaluate(dataset, self.predictions)
 
     @property

@@ -265,7 +265,8 @@ def test_groups_may_be_replaced_on_demand():
 
 
 @pytest.mark.parametrize('select,message', [
-    (dict(kernel=3), 'select: kernel=3 is no option; there are kernel_size'),
+    (dict(kernel=3),
+     'select: kernel=3 is not an option; options are kernel_size'),
     (dict(kernel_size='3'), "kernel_size='3' is not valid: an int >= 1"),
     (dict(stride=0), 'stride=0 is not valid'),
     (dict(min_channels=None), 'min_channels=None is not valid'),

@@ -177,7 +177,7 @@ def test_a_parameter_without_gradient_fails(monkeypatch):
 @pytest.mark.parametrize('code,timeout,error', [
     # seconds may pass before it starts, on a busy machine
     ("__import__('os')._exit(3)", 280, 'the process ended with exit code 3'),
-    ("__import__('time').sleep(60)", 2, 'no end after 2 s'),
+    ("__import__('time').sleep(60)", 2, 'not finished after 2 s'),
 ])
 def test_a_crash_or_hang_is_told(tmp_path, code, timeout, error):
     config = tmp_path / 'config.py'

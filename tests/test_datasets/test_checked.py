@@ -159,8 +159,8 @@ def test_image_without_boxes(data):
 
 
 @pytest.mark.parametrize('old,new,message', [
-    ('<annotation>', '<annotation', 'is no valid XML'),
-    ('<annotation>', '', 'is no valid XML'),
+    ('<annotation>', '<annotation', 'is not valid XML'),
+    ('<annotation>', '', 'is not valid XML'),
     ('<annotation>', '<!DOCTYPE a [<!ENTITY b "c">]><annotation>',
      'defines XML entities'),
     ('<xmin>6</xmin>', '', r"object 1 \(object\) has xmin=None"),
@@ -221,7 +221,7 @@ def test_malformed_json(coco, edit, message):
 
 def test_json_that_is_none(coco):
     coco.ann_file.write_text(coco.ann_file.read_text()[:-9])
-    with pytest.raises(DataError, match='train.json: is no valid JSON'):
+    with pytest.raises(DataError, match='train.json: is not valid JSON'):
         coco.build()
 
 
@@ -320,5 +320,5 @@ def test_check_dataset(monkeypatch, capsys, voc):
     assert code == 1 and 'a.jpg: is empty' in output
     voc.edit_xml({'<annotation>': ''})
     code, output = check(monkeypatch, capsys, voc)
-    assert code == 1 and 'a.xml: is no valid XML' in output
+    assert code == 1 and 'a.xml: is not valid XML' in output
     assert 'a.jpg: is missing' not in output

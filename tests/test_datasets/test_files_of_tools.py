@@ -104,9 +104,9 @@ def assert_trains_and_scores(data, boxes=4):
     (first(iscrowd=None), 'iscrowd missing: 1'),
     (change(area=None), 'area missing: 4'),
     (first(area=None), 'area missing: 1'),
-    (change(area='n/a'), 'area that is none: 4'),
-    (change(area=0), 'area that is none: 4'),
-    (first(area=float('nan')), 'area that is none: 1'),
+    (change(area='n/a'), 'area that is not a number: 4'),
+    (change(area=0), 'area that is not a number: 4'),
+    (first(area=float('nan')), 'area that is not a number: 1'),
     (change(ignore='0'), 'ignore not written as 0 or 1: 4'),
     (first('images', width=80., height=60.), 'as whole numbers: 1'),
     (first('images', width='80', height='60'), 'as whole numbers: 1'),
@@ -120,18 +120,18 @@ def assert_trains_and_scores(data, boxes=4):
             40, 40 * 60 + 10])), 'that of the segmentation taken: 1'),
     (lambda c: [ann.update(id=i) for i, ann in enumerate(c['annotations'])],
      'of 0 or less, which evaluation takes for "no match", numbered anew: 1'),
-    (first(id='a7'), 'ids missing or no number, numbered anew: 1'),
-    (lambda c: c['annotations'][0].pop('id'), 'missing or no number'),
+    (first(id='a7'), 'ids missing or not a number, numbered anew: 1'),
+    (lambda c: c['annotations'][0].pop('id'), 'missing or not a number'),
     (first(id=2), 'annotation ids used twice, numbered anew: 1'),
     (lambda c: c['annotations'].append(c['annotations'][0]),
-     'annotations that stand there twice, read once: 1'),
+     'duplicate annotations, read once: 1'),
     (lambda c: [ann.update(image_id=str(ann['image_id']))
                 for ann in c['annotations']], 'read as numbers: 4'),
     (lambda c: [image.update(id=str(image['id'])) for image in c['images']],
      'read as numbers: 2'),
     (change(category_id='1'), 'read as numbers: 4'),
     (lambda c: c['categories'].insert(0, dict(id=9, name='object')),
-     'categories without a box whose name another one has'),
+     'categories without a box, with the name of another one'),
 ])
 def test_coco_repaired(coco, said, edit, what):
     coco.edit_json(edit)
@@ -555,7 +555,7 @@ def test_image_set_of_more_than_names(voc, lines):
 
 def test_image_set_that_is_no_text(voc):
     voc.ann_file.write_bytes('prüfung\n'.encode('iso-8859-1'))
-    with pytest.raises(DataError, match='train.txt: is no UTF-8 text'):
+    with pytest.raises(DataError, match='train.txt: is not UTF-8 text'):
         voc.build()
 
 

@@ -20,8 +20,8 @@ from mmdet_scconv.deployment.gates import Gates
 from mmdet_scconv.deployment.judge import (
     JUDGED,
     Difference,
+    ExportError,
     Part,
-    WrongExport,
     differences,
     judge_picture,
     judge_random,
@@ -152,7 +152,7 @@ class Untraceable(nn.Module):
 
 
 def test_what_cannot_be_traced_is_one_line(tmp_path):
-    with pytest.raises(WrongExport, match='cannot be traced') as error:
+    with pytest.raises(ExportError, match='cannot be traced') as error:
         export(Part(Untraceable(), Stem(), ('out', )),
                str(tmp_path / 'a.pt2'), [(1, 8, 8)])
     assert '\n' not in str(error.value)
@@ -193,7 +193,7 @@ def test_a_wrong_export_is_no_file(tmp_path):
         part.reference.conv.weight[7] *= 1.1
     (tmp_path / 'old.onnx').write_text('an older file')
     for name in ('old.onnx', 'new.onnx', 'new.pt2'):
-        with pytest.raises(WrongExport, match='more than 1.0e-03') as error:
+        with pytest.raises(ExportError, match='more than 1.0e-03') as error:
             export(part, str(tmp_path / name), [(1, 64, 96)], rounds=1)
         assert error.value.comparisons[0].difference.relative > 1e-3
     assert names(tmp_path) == ['old.onnx']
@@ -209,7 +209,7 @@ class EvenSizes(nn.Module):
 def test_a_file_that_cannot_be_run_is_no_file(tmp_path):
     part = Part(EvenSizes(), Stem(), ('out', ))
     for name in ('a.onnx', 'a.pt2'):
-        with pytest.raises(WrongExport, match=r'on \(1, 3, 8, 5\)'):
+        with pytest.raises(ExportError, match=r'on \(1, 3, 8, 5\)'):
             export(part, str(tmp_path / name), [(1, 8, 5)], rounds=1)
     assert names(tmp_path) == []
 
@@ -220,7 +220,7 @@ def test_without_anything_to_compare_there_is_no_file(tmp_path):
         module,
         module, ('out', ),
         differences=lambda *outputs: [Difference(0., 0., 0)])
-    with pytest.raises(WrongExport, match='nothing was detected'):
+    with pytest.raises(ExportError, match='nothing was detected'):
         export(part, str(tmp_path / 'a.pt2'), [(1, 8, 8)], rounds=1)
     assert names(tmp_path) == []
 
@@ -258,7 +258,7 @@ def test_wrong_on_some_of_its_inputs(share, suffix, tmp_path):
     torch.manual_seed(0)
     module = Stem()
     part = Part(WrongOnSome(module, share), module, ('out', ))
-    with pytest.raises(WrongExport, match='judged images .* by up to 1.0e-01'):
+    with pytest.raises(ExportError, match='judged images .* by up to 1.0e-01'):
         export(part, str(tmp_path / f'a.{suffix}'), [(2, 8, 9)], rounds=1)
     assert names(tmp_path) == []
 
@@ -327,9 +327,9 @@ class Undecided(nn.Module):
 
 def test_what_cannot_be_judged_is_no_file(tmp_path):
     part = Part(Undecided(), Undecided(), ('out', ))
-    with pytest.raises(WrongExport, match='random images 0 could be judged'):
+    with pytest.raises(ExportError, match='random images 0 could be judged'):
         export(part, str(tmp_path / 'a.pt2'), [(2, 9, 9)], rounds=1)
-    with pytest.raises(WrongExport, match='a picture could not be judged'):
+    with pytest.raises(ExportError, match='a picture could not be judged'):
         export(part, str(tmp_path / 'a.pt2'), [], [torch.randn(1, 3, 70, 70)],
                rounds=1)
     assert names(tmp_path) == []

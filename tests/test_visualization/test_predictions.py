@@ -81,7 +81,7 @@ def dataset(ann_file):
 
 @pytest.fixture(scope='module')
 def predictions(dataset):
-    """Annotated boxes, moved, some with another label, and noise."""
+    """Annotated boxes, moved, some with another label, and random ones."""
     rng = np.random.default_rng(1)
     result = []
     for i in range(len(dataset)):

@@ -26,7 +26,7 @@ from mmdet_scconv.deployment.files import SUFFIXES
 from mmdet_scconv.deployment.judge import (
     CHECKED,
     DETECTOR_CHECKED,
-    WrongExport,
+    ExportError,
 )
 from mmdet_scconv.deployment.parts import PARTS, metadata_of, part_of
 from mmdet_scconv.paper.complexity import is_classifier
@@ -126,7 +126,7 @@ def run(args):
     try:
         comparisons = export(part, args.out, args.shapes, images,
                              [(1, *shape)], args.tolerance, args.rounds)
-    except WrongExport as error:
+    except ExportError as error:
         print_comparisons(error.comparisons, runner)
         raise
     print_comparisons(comparisons, runner)
