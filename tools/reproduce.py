@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """Train and test every row of a table, and write the table.
 
-Each row runs as its own processes (train.py, then test.py), their output kept
-in its work dir. Started again, finished rows are skipped and broken ones
-resumed; a failed row does not stop the others. Results: results.csv,
-results.md, results.png and results.svg in the folder of the table, also of
-work dirs that were trained elsewhere and copied there (--collect).
+Each row runs in processes of its own (train.py, then test.py), whose output is
+kept in its work dir. If the command is repeated, finished rows are skipped and
+incomplete ones resumed; a failed row does not stop the others. Results:
+results.csv, results.md, results.png and results.svg in the folder of the
+table, also of work dirs that were trained elsewhere and copied there
+(--collect).
 """
 import os.path as osp
 import signal
@@ -119,8 +120,8 @@ def config_of(table: Table, row: Row, what: list[str]) -> str:
 
 
 def seconds_left(run: Run, results: dict, epochs: float) -> float | None:
-    """From the iterations that were logged: of this run, else of its row,
-    else of any row."""
+    """Computed from logged iterations: of this run, else of its row, else of
+    any row."""
     candidates = [
         *(r for r in results[run.name] if r.work_dir == run.work_dir),
         *results[run.name],

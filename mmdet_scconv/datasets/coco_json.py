@@ -253,8 +253,8 @@ class CocoReader:
                 copies.append((ann, twin))
                 continue
             if type(value) is not int or value <= 0 or twin is not None:
-                what = ('missing or not a number'
-                        if type(value) is not int else 'used twice' if twin is not None else
+                what = ('missing or not a number' if type(value) is not int
+                        else 'used twice' if twin is not None else
                         'of 0 or less, which evaluation takes for "no match"')
                 self.findings.repair(f'annotation ids {what}, numbered anew',
                                      self.name('annotations', ann))

@@ -342,7 +342,7 @@ def test_deploy_leaves_other_norms():
 
 @MODELS.register_module(name='ConvOfADetector')
 class ConvWithNorm(nn.Conv2d):
-    """Registered where a user of MMDetection registers his layers."""
+    """Registered in mmdet's scope, as a user of MMDetection does."""
 
     has_inner_norms = True
 

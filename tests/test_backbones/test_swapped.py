@@ -249,7 +249,7 @@ def test_select(select, swapped):
     assert list(swap_convs(layers(), select=select).swapped) == swapped
 
 
-def test_a_part_by_its_name():
+def test_select_by_name():
     backbone = build('CSPNeXt', dict(include=('stage3', 'stage4')))
     assert backbone.swap_report.swapped
     assert all(name.startswith(('stage3.', 'stage4.'))

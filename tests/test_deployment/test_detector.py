@@ -76,7 +76,8 @@ def test_file(tmp_path, suffix):
 
 
 class Operators(nn.Module):
-    """NMS of boxes that the pixels are, RoIAlign with what it keeps."""
+    """NMS of boxes that are read from the pixels, RoIAlign with the kept ones.
+    """
 
     def __init__(self, sampling_ratio, aligned):
         super().__init__()

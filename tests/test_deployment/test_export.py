@@ -1,4 +1,4 @@
-"""Exported files: right ones agree with PyTorch, wrong ones are no files."""
+"""Exported files: right ones agree with PyTorch, wrong ones are deleted."""
 import copy
 import runpy
 import sys
@@ -186,7 +186,7 @@ class Stem(nn.Module):
         return self.conv(images),
 
 
-def test_a_wrong_export_is_no_file(tmp_path):
+def test_a_wrong_export_leaves_no_file(tmp_path):
     part = Part(Stem(), Stem(), ('out', ))
     part.reference.load_state_dict(part.module.state_dict())
     with torch.no_grad():
@@ -206,7 +206,7 @@ class EvenSizes(nn.Module):
         return images.unflatten(3, (-1, 2)),
 
 
-def test_a_file_that_cannot_be_run_is_no_file(tmp_path):
+def test_a_file_that_cannot_be_run_is_deleted(tmp_path):
     part = Part(EvenSizes(), Stem(), ('out', ))
     for name in ('a.onnx', 'a.pt2'):
         with pytest.raises(ExportError, match=r'on \(1, 3, 8, 5\)'):
@@ -238,7 +238,7 @@ def test_differences():
 
 
 class WrongOnSome(nn.Module):
-    """Right but for a share of its inputs: those whose first pixel is low."""
+    """Wrong for a share of its inputs: those whose first pixel is low."""
 
     def __init__(self, module, share):
         super().__init__()
@@ -254,7 +254,7 @@ class WrongOnSome(nn.Module):
 @pytest.mark.parametrize('share', [0.9, 0.1])
 @pytest.mark.parametrize('suffix', ['onnx', 'pt2'])
 def test_wrong_on_some_of_its_inputs(share, suffix, tmp_path):
-    """It was called right in one of twenty draws."""
+    """It was judged right in one of twenty draws."""
     torch.manual_seed(0)
     module = Stem()
     part = Part(WrongOnSome(module, share), module, ('out', ))
@@ -325,7 +325,7 @@ class Undecided(nn.Module):
         return self.sru(images.repeat(1, 6, 1, 1)[:, :16]),
 
 
-def test_what_cannot_be_judged_is_no_file(tmp_path):
+def test_what_cannot_be_judged_leaves_no_file(tmp_path):
     part = Part(Undecided(), Undecided(), ('out', ))
     with pytest.raises(ExportError, match='random images 0 could be judged'):
         export(part, str(tmp_path / 'a.pt2'), [(2, 9, 9)], rounds=1)
@@ -336,7 +336,8 @@ def test_what_cannot_be_judged_is_no_file(tmp_path):
 
 
 class Threshold(nn.Module):
-    """Another one than an SRU's, as of an NMS, put on a pixel."""
+    """A threshold other than an SRU's, as in an NMS, set to a pixel's value.
+    """
 
     def __init__(self, value):
         super().__init__()
@@ -349,8 +350,8 @@ class Threshold(nn.Module):
 
 @pytest.mark.parametrize('apart,judged', [(0., False), (1e-3, True)])
 def test_other_thresholds(apart, judged):
-    """A difference that a millionth of the input makes, too, is none; it is
-    one where it takes more."""
+    """A difference that a change of the input by a millionth also makes is
+    accepted; a larger one is not."""
     picture = torch.randn(1, 3, 70, 70)
     value = picture[0, 0, 0, 0].item()
     reference = Threshold(value - apart)
@@ -430,7 +431,7 @@ def test_bad_input(tool, tmp_path, args, message):
     assert names(tmp_path) == []
 
 
-def test_what_is_no_shape(tool, capsys):
+def test_invalid_shapes_on_the_command_line(tool, capsys):
     with pytest.raises(SystemExit):
         tool(DETECTOR, '--out', 'a.pt2', '--check-shapes', '2x32xx')
     assert '--check-shapes 2x32xx: as 2x160x128' in capsys.readouterr().err

@@ -69,8 +69,8 @@ def case(stride=1, scale=None, units='S+C', kind=SCConv, **options):
 
 @torch.no_grad()
 def fitted(conv, x, target, held_out, scale=None):
-    """Fit by the way that networks are; returns the share of the variance
-    that is unexplained on the images held out."""
+    """Fit as in a network; returns the share of the variance that is
+    unexplained on the images held out."""
     target = torch.cat([target, held_out[1]])
     scale = torch.ones(target.shape[1]).double() if scale is None else scale
     positions = torch.arange(len(rows(target)))
@@ -171,7 +171,7 @@ def test_running_statistics_are_those_of_a_batch(stride, kind):
 
 @pytest.mark.parametrize('kind', [SCConv, SPConv])
 @torch.no_grad()
-def test_error_is_what_the_layer_misses(kind):
+def test_error_is_that_of_the_layer(kind):
     """Also with the fuse, whose weights change little from image to image."""
     conv, dense, _ = case(kind=kind)
     x = images(1)
@@ -184,7 +184,7 @@ def test_error_is_what_the_layer_misses(kind):
 
 @torch.no_grad()
 def test_scale_weighs_the_outputs():
-    """A narrow squeeze serves those that count."""
+    """A narrow squeeze favours outputs with a large scale."""
     scale = torch.ones(CHANNELS).double()
     scale[:CHANNELS // 4] = 10
     differences = []

@@ -193,7 +193,7 @@ def test_any_module(make):
     assert [r.name for r in reports] in (['a', 'b'],
                                          ['conv.conv', 'head.conv'])
     assert distance() < 0.7
-    # what it is worth: the same with the swapped ones initialised
+    # for comparison: the same with randomly initialised ones
     torch.manual_seed(3)
     fresh = make(True)
     fitted = distance()
@@ -229,7 +229,7 @@ def test_families_and_layers(dense, swapped, method, monkeypatch):
     assert len(reports) == len(network.swapped_convs)
     if method == 'closed form':
         assert all(r.unexplained < 1 for r in reports)
-    # and the layers after the swapped ones get what they did
+    # and the inputs of the layers after the swapped ones are near
     network.eval()
     with torch.no_grad():
         assert network(images(64))[-1].isfinite().all()
@@ -254,7 +254,7 @@ def test_same_weights_from_the_same_inputs(swapped, monkeypatch):
         assert torch.equal(tensor, states[1][name]), name
 
 
-def test_modes_come_back():
+def test_modes_are_restored():
     dense, backbone = pair(**LATE)
     backbone.train()
     dense.train()
@@ -311,7 +311,7 @@ def test_summary():
     assert len(list(summary(reports[:2]))) == 1
 
 
-def test_distillation_helps_and_leaves_no_trace_elsewhere():
+def test_distillation_helps_and_changes_nothing_else():
     dense, backbone = pair(**LATE)
     x = images()
     fit_network(backbone, dense, x)
@@ -353,7 +353,7 @@ class Block(nn.Module):
         return out.relu()
 
 
-def test_residual_blocks_make_good_for_the_error_so_far(monkeypatch):
+def test_residual_blocks_compensate_the_error_of_their_input(monkeypatch):
     distances = []
     for corrects in (False, True):
         if not corrects:

@@ -8,8 +8,8 @@ Default: ResNet-50, SCConv-R50 and its textbook form, of this repository's
 COCO configs. Needs neither data nor weights. Options with several values
 multiply: each combination is one case.
 
-A training step is a forward and a backward pass. What it trains is the
-config's affair: frozen stages, BatchNorm at running or at batch statistics.
+A training step is a forward and a backward pass. The config decides what it
+trains: frozen stages, BatchNorm at running or at batch statistics.
 SyncBatchNorm is measured as BatchNorm.
 """
 import itertools

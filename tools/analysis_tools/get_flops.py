@@ -114,7 +114,8 @@ def config_rows(configs: list[str], options: dict | None,
 
 
 def fit_rows(rows: tuple[Row, ...]) -> Iterator[list[str]]:
-    """By all rows, and by those that are as published: without a note."""
+    """One fit by all rows, and one by those as published, which have no note.
+    """
     for chosen in (rows, [row for row in rows if not row.note]):
         for fit in fit_image_size(chosen):
             deviations = dict(zip((row.name for row in chosen),

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """One HTML file about a training: curves, AP, pictures, speed, complexity.
 
-Takes a work dir of tools/train.py. The last checkpoint is run on the test
-data (kept as WORK_DIR/predictions.pkl), so call it from the folder that data/
-is in. The file needs nothing else and opens offline; what an incomplete work
-dir lacks is named in it.
+Takes a work dir of tools/train.py. The last checkpoint is run on the test data
+(kept as WORK_DIR/predictions.pkl), so call it from the folder that data/ is
+in. The file needs no other file and no network. If the work dir is incomplete,
+the report names what is missing.
 """
 import os.path as osp
 

@@ -2,7 +2,7 @@
 """Check the data that a config trains, validates and tests on.
 
 Reads every annotation and every image, and lists what is damaged, missing or
-not as it should be, each with what is done about it:
+wrong, each with what is done about it:
 
   repaired   nothing is lost (a missing iscrowd is 0); one line a kind
   warning    left out, clipped, or of doubtful meaning; a training starts
@@ -64,7 +64,7 @@ def main():
         done.append(dataset)
         try:
             total += report(split, find_problems(dataset))
-        except Exception as error:  # said as it is, whatever the data set
+        except Exception as error:  # other data sets raise any error
             raise SystemExit(
                 f'{split}: {type(error).__name__}: {error}') from None
     for split, finding in problems_between(cfg):

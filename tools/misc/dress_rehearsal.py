@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The way from the archives to the paper's tables, at its real size.
+"""Rehearses the way from the archives to the paper's tables at its real size.
 
 Makes archives of VOC 07+12 and of COCO 2017 with the real names, layout and
 counts (16,551 training and 4,952 test images; 118,287 training images with
@@ -111,7 +111,7 @@ def parse_args():
 
 
 class Steps:
-    """Runs commands one after another, and notes what they need.
+    """Runs commands one after another, and records their time and memory.
 
     Args:
         folder (Path): Where they run.
@@ -134,7 +134,7 @@ class Steps:
             process = subprocess.Popen(  # noqa: S603 (a list, no shell)
                 [sys.executable, *map(str, args)],
                 cwd=self.folder,
-                # networks this small gain nothing from more
+                # networks of this size do not gain from more threads
                 env=dict(os.environ, OMP_NUM_THREADS='1'),
                 stdout=out,
                 stderr=subprocess.STDOUT)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Bring COCO 2017 or PASCAL VOC 07+12 to where the configs look for them.
+"""Put COCO 2017 or PASCAL VOC 07+12 where the configs look for them.
 
 Downloads (resumed where they were interrupted, checked by their MD5) or takes
 archives that are there already, unpacks, and counts. Run again, it repairs

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Start an SCConv-ResNet from the checkpoint of an ordinary ResNet.
+"""Convert the checkpoint of a dense ResNet to an SCConv-ResNet.
 
 Takes names of torchvision, timm and MM, R18 to R152, also the backbone of a
 detector, and ResNets for CIFAR (R20 to R110, also with shortcuts without
