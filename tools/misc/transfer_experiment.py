@@ -1,14 +1,15 @@
 #!/usr/bin/env python
-"""Compares the AP of backbones that start from a dense network's weights, as
-detectors start from ImageNet's.
+"""What a backbone's convolutions cost or gain where it starts from a dense
+network's weights, as a detector starts from ImageNet's.
 
 Trains a dense detector (ResNet-50 of a quarter of the width) on generated
-digits. Then detectors with this backbone, dense or swapped, and a new neck and
-new heads are trained on another data set. The result is the AP of each system
-over several seeds, and its paired difference to the dense one. The systems
-differ only in what SYSTEMS lists. Writes runs.csv and table.md. Finished runs
-are not repeated.
+digits. Its backbone goes to another data set, with a new neck and new heads,
+and other convolutions in its place: the AP of each system over several seeds,
+and its paired difference to the dense one. Only what is said in SYSTEMS
+differs. Writes runs.csv and table.md. What is finished is not done
+again.
 """
+import argparse
 import shutil
 import statistics
 import sys
@@ -18,7 +19,6 @@ import torch
 from mmengine.config import Config, DictAction
 from scipy import stats
 
-from mmdet_scconv.cli import new_parser
 from mmdet_scconv.datasets import make_digits
 from mmdet_scconv.paper.runs import call
 from mmdet_scconv.paper.work_dirs import RunError, last_checkpoint
@@ -30,7 +30,7 @@ DIGITS = REPO / 'configs/digits/faster-rcnn_r50_fpn_6e_digits.py'
 VOC_FORMAT = REPO / 'configs/_base_/datasets/voc_format.py'
 SOURCE_SEED = 1  # of the digits that the dense backbone comes from
 
-# Frozen as MMDetection's dense rows, BatchNorm included.
+# Where rows are frozen as MMDetection's dense ones, BatchNorm included.
 FROZEN = dict(frozen_stages=1, norm_eval=True)
 LEARNS = dict(frozen_stages=-1, norm_eval=False)
 SYSTEMS = {
@@ -47,7 +47,9 @@ SYSTEMS = {
 
 
 def parse_args():
-    parser = new_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', default='work_dirs/transfer')
     parser.add_argument(
         '--out', help='folder of the outputs (default: the work dir)')
@@ -117,7 +119,7 @@ def source(root: Path) -> str:
 
 
 def target(args, root: Path) -> Config:
-    """The config of the target data set, with a dense backbone."""
+    """The config of the data set to move to, with a dense backbone."""
     cfg = Config.fromfile(DIGITS)
     if not args.voc_format:
         return moved_to(cfg, digits(root, 0))
@@ -148,7 +150,7 @@ def run(args, system: str, seed: int, checkpoint: str, root: Path,
             SYSTEMS[system], init_cfg=dict(
                 type='Pretrained', checkpoint=checkpoint, prefix='backbone.'))
         if system == 'SCConv, generated images':
-            # as with a config without hooks of this project
+            # as with a config that has no hook of this project
             cfg.custom_hooks = []
         cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
         cfg.default_hooks.checkpoint.interval = args.epochs
