@@ -109,8 +109,8 @@ def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
         state_dict (Mapping): Of :func:`resnet_state_dict`.
 
     Raises:
-        ValueError: If it is not one of R18 to R152 or of CIFAR's R20 to R110,
-            or has grouped convolutions.
+        ValueError: If it is none of R18 to R152 or of CIFAR's R20 to R110,
+            or of grouped convolutions.
     """
     blocks = tuple(
         len({name.split('.')[1] for name in state_dict

@@ -52,7 +52,7 @@ def build_pair(weights: Mapping[str, Tensor],
             raise ValueError(f'{name}={cfg[name]!r} is not valid: the '
                              f'weights are of {name}={value}')
     default = {} if 'type' in cfg else backbone_type(weights)
-    # not trained here: no error for frozen weights
+    # nothing is trained as a backbone here, and nothing to warn about
     cfg = {**default, **cfg, 'depth': depth, 'base_channels': width,
            'init_cfg': None, 'frozen_stages': -1, 'norm_eval': False}
     if 'conv2_cfg' in default:

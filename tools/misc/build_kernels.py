@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Compile the optional C++ kernel that makes SCConv faster on the CPU.
 
-`make env` does it, too. Processes that start later use it for float32 in
-channels_last (ChannelsLastHook).
+`make env` does so. It is used from the next start on: float32, channels_last
+(ChannelsLastHook).
 """
 import argparse
 import shutil
@@ -15,7 +15,7 @@ def main():
     if cpu.is_loaded():
         print(f'Built before: {cpu.library_path()}')
         return
-    # imports setuptools, which must be imported before distutils
+    # imports setuptools, which wants to be the first one to import distutils
     from torch.utils.cpp_extension import get_cxx_compiler
     compiler = get_cxx_compiler()
     if not shutil.which(compiler.split()[0]):

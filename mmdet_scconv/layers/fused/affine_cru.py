@@ -241,7 +241,8 @@ def add_points(out: Tensor, points: Tensor, weight: Tensor) -> Tensor:
     """
     weight = weight.to(out.dtype)
     if torch.compiler.is_compiling():
-        # a product in the layout of the map, and a sum that can be fused
+        # a product in the layout of the map, and a sum that fuses with what
+        # follows
         product = points.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT
         return out + product.unflatten(1, out.shape[2:]).permute(0, 3, 1, 2)
     # in place, which also keeps the layout of the map
