@@ -461,7 +461,7 @@ def test_all_files_with_rotated_boxes_are_listed(voc):
     files = [finding.file for finding in voc.findings()
              if 'rotated box (robndbox)' in finding.text]
     assert [file[-5:] for file in files] == ['a.xml', 'b.xml']
-    with pytest.raises(DataError, match='robndbox.*refused besides: 1'):
+    with pytest.raises(DataError, match='robndbox.*also refused: 1'):
         voc.build()
 
 
@@ -570,7 +570,7 @@ def test_json_that_is_not_utf_8(coco):
 
 
 @pytest.mark.parametrize('content,message', [
-    (b'', 'is empty'), (b'[]', 'is a JSON list'), (b'{', 'no valid JSON'),
+    (b'', 'is empty'), (b'[]', 'is a JSON list'), (b'{', 'not valid JSON'),
     (b'{"images": [], "categories": []}', "empty list 'categories'"),
     (b'{"images": {}}', "no list 'images'")
 ])
