@@ -165,7 +165,7 @@ def test_truncated_file(suffix, keep, tmp_path):
     save(dense().state_dict(), path)
     content = path.read_bytes()
     path.write_bytes(content[:int(keep * len(content))])
-    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or no '):
+    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or not a '):
         read_state_dict(str(path))
 
 
@@ -173,7 +173,7 @@ def test_truncated_file(suffix, keep, tmp_path):
 def test_text_file(suffix, tmp_path):
     path = tmp_path / f'x{suffix}'
     path.write_text('<!DOCTYPE html> not found')
-    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or no '):
+    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or not a '):
         read_state_dict(str(path))
 
 
