@@ -112,20 +112,33 @@ def test_missing_tensors():
 
 
 @pytest.mark.parametrize('depth,blocks', [(18, 8), (50, 16)])
-def test_fitted_outputs_are_nearer(depth, blocks):
+def test_fitted_outputs_are_nearer(depth, blocks, monkeypatch):
     """Of a Bottleneck's network too, whose conv2 has the strides."""
-    dense, backbone = pair(depth)
-    x = images()
-    with torch.no_grad():
-        wanted = dense(x)[-1]
-        far = (backbone(x)[-1] - wanted).var() / wanted.var()
-    reports = fit_network(backbone, dense, x)
-    with torch.no_grad():
-        near = (backbone(x)[-1] - wanted).var() / wanted.var()
-    assert len(reports) == blocks
-    assert all(r.method == 'closed form' for r in reports)
-    # untrained weights over all blocks: far from random, not near
-    assert near < (0.9 if depth == 18 else 1.3) and near < 0.1 * far
+
+    def distances():
+        """Of random and of fitted convolutions, on the fitted images."""
+        dense, backbone = pair(depth)
+        x = images()
+        with torch.no_grad():
+            wanted = dense(x)[-1]
+            far = (backbone(x)[-1] - wanted).var() / wanted.var()
+        reports = fit_network(backbone, dense, x)
+        with torch.no_grad():
+            near = (backbone(x)[-1] - wanted).var() / wanted.var()
+        assert len(reports) == blocks
+        assert all(r.method == 'closed form' for r in reports)
+        return far, near
+
+    far, near = distances()
+    assert near < 0.1 * far
+    # The held-out images choose large ridges for these untrained weights,
+    # which leave more of the fitted images unexplained: 0.59 and 1.21 instead
+    # of 0.16 and 0.51 (of other images 0.88 and 1.24 instead of 1.04 and
+    # 1.20).
+    assert near < (0.9 if depth == 18 else 1.3)
+    monkeypatch.setattr('mmdet_scconv.warm_start.fit.RIDGES',
+                        (1e-3, 1e-2, 1e-1, 1.))
+    assert distances()[1] < 0.9
 
 
 class Plain(nn.Module):
