@@ -1,20 +1,20 @@
-"""The errors that are for a user, not for a programmer."""
+"""Errors that a user can correct."""
 
 
 class UserError(Exception):
-    """Something a user can mend. The message says in a line what is wrong,
-    where, and what to do; the tools print it without a traceback.
+    """An error that a user can correct. Its message says in one line what is
+    wrong, where, and what to do; the tools print it without a traceback.
 
-    Subclasses tell what it is about: :class:`CheckpointError`, DataError, ...
+    Subclasses name the subject: :class:`CheckpointError`, DataError, ...
     """
 
 
 class CheckpointError(UserError, ValueError):
-    """A checkpoint that is not loaded."""
+    """A checkpoint that cannot be used."""
 
 
 class NoCheckpointError(CheckpointError, FileNotFoundError):
-    """A checkpoint that is not there, or cannot be downloaded."""
+    """A checkpoint that does not exist or cannot be downloaded."""
 
 
 class FrozenWeightsError(UserError, ValueError):

@@ -63,7 +63,7 @@ def call_tool(path, *args):
     Returns:
         tuple: Exit code, and what was written to both streams.
     """
-    output = io.StringIO()  # loggers keep it beyond this call
+    output = io.StringIO()  # loggers keep the stream after this call
     code = None
     with same_environment(), pytest.MonkeyPatch.context() as patch, \
             redirect_stdout(output), redirect_stderr(output):
@@ -155,14 +155,14 @@ def write_coco(root, classes, splits):
                     ])))
 
 
-# what a command line sets in its own process, as MMDetection's does, and
-# MMEngine for the workers of loaders; the process is that of all tests here
+# variables that a command line sets in its process, as MMDetection's does, and
+# MMEngine for the workers of loaders; here all tests share one process
 SET_BY_TOOLS = {'LOCAL_RANK', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS'}
 
 
 @contextmanager
 def same_environment():
-    """Nothing else is set by what the block runs; these go again."""
+    """Check that the block sets no other variables, and remove these."""
     before = dict(os.environ)
     yield
     after = dict(os.environ)
@@ -184,7 +184,7 @@ def environment_is_kept():
 
 @pytest.fixture(autouse=True)
 def default_scope():
-    """A runner leaves its own scope behind, in which names are looked up."""
+    """Restore the default scope, which a runner sets to its own."""
     DefaultScope.get_instance(f'test{time.time_ns()}', scope_name='mmdet')
 
 

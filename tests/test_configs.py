@@ -98,7 +98,7 @@ STOCK = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
     ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', False)
 ])
 def test_stock_config_with_the_backbone_swapped(config, fresh, folder):
-    """The README's way, as it stands there."""
+    """The example in the README."""
     path = folder / 'my_config.py'
     path.write_text(snippet_of_readme().replace(STOCK, config))
     assert config in path.read_text()

@@ -15,7 +15,7 @@ PACKAGE = 'mmdet_scconv'
 # registers something, is imported by no room.
 LEVELS = (
     ('layers', ),
-    ('version', 'errors', 'stack', 'atomic', 'hosts', 'tables'),
+    ('version', 'errors', 'stack', 'atomic', 'hosts', 'tables', 'config'),
     ('registry', ),
     ('pretrained', ),
     ('backbones', ),

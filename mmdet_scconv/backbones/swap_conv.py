@@ -1,5 +1,4 @@
 """One convolution built in place of another."""
-import inspect
 import math
 from functools import partial
 
@@ -27,8 +26,9 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
         conv (nn.Conv2d): The convolution to replace.
         cfg (dict): Type and options of the new one; it has ``conv``'s groups
             unless ``cfg`` names others.
-        norm_cfg (dict): MM config of the norms inside the new one, for
-            types that have any (a ``norm_layer`` argument).
+        norm_cfg (dict): MM config of the norms inside the new one. Only a
+            type that declares ``has_inner_norms = True`` gets them, as its
+            ``norm_layer`` argument.
 
     Returns:
         nn.Module: Its ``out_channels`` may differ from ``conv``'s.
@@ -37,12 +37,12 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     groups = cfg.pop('groups', conv.groups)
     options = {}
     conv_type = cfg['type']
-    if not inspect.isclass(conv_type):
+    if isinstance(conv_type, str):
         # where build_conv_layer looks, the registry of the current scope
         # included
         with ROOT_MODELS.switch_scope_and_registry(None) as registry:
             conv_type = registry.get(conv_type)
-    if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
+    if getattr(conv_type, 'has_inner_norms', False):
         options['norm_layer'] = partial(inner_norm, norm_cfg)
     return build_conv_layer(
         cfg,

@@ -1,4 +1,4 @@
-"""What a benchmark measures: its cases, and the models built for them.
+"""The cases of a benchmark, and the models that are built for them.
 
 A model is built as its config says: a training step has the config's frozen
 stages and BatchNorm mode, unless the case asks for another regime. Weights are
@@ -20,10 +20,10 @@ PARTS = ('backbone', 'detector', 'layer')
 TASKS = ('inference', 'training')
 FORMS = ('as-is', 'textbook', 'deploy')
 EXECUTIONS = ('eager', 'compile', 'cuda-graphs')
-# what a training step trains: as the config says, or all parameters, with
-# BatchNorm at its running statistics or at those of the batch
+# what a training step trains: 'shipped' as the config says, else all
+# parameters, with BatchNorm at running statistics or those of the batch
 REGIMES = ('shipped', 'norm-eval', 'batch-statistics')
-# 'fp32' and 'tf32' differ on GPUs alone; the others are autocast (AMP)
+# 'fp32' and 'tf32' differ only on GPUs; the others are autocast (AMP)
 DTYPES = {
     'fp32': None,
     'tf32': None,
@@ -34,7 +34,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """What all systems of one comparison have in common.
+    """The settings that all systems of one comparison share.
 
     Args:
         part (str): One of ``PARTS``; 'layer': the second block's conv2 of
@@ -93,7 +93,7 @@ def set_norm_statistics(backbone: nn.Module) -> None:
     """Set the running statistics of BatchNorms to those of random images.
 
     Otherwise the activations of a randomly initialised network overflow, and
-    infinite numbers take another time than ordinary ones.
+    computing with infinite numbers takes another time.
     """
     norms = [m for m in backbone.modules()
              if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -108,7 +108,8 @@ def set_norm_statistics(backbone: nn.Module) -> None:
 
 
 def build(cfg: dict, form: str, case: Case) -> nn.Module:
-    """One system's model (the backbone where the case is not of detectors).
+    """Build one system's model (only the backbone if the case is not of
+    detectors).
 
     Raises:
         ValueError: If the form does not fit: textbook without SCConv,
@@ -148,7 +149,7 @@ def build(cfg: dict, form: str, case: Case) -> nn.Module:
 
 def layer_inputs(backbone: nn.Module,
                  case: Case) -> list[tuple[nn.Module, Tensor]]:
-    """conv2 of each stage's second block, and what comes into it."""
+    """conv2 of each stage's second block, and its input."""
     found = []
     convs = [getattr(backbone, name)[1].conv2 for name in backbone.res_layers]
     handles = [

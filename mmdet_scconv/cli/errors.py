@@ -1,4 +1,4 @@
-"""Errors that a user can mend are printed in one line."""
+"""Errors that a user can correct are printed in one line."""
 import os.path as osp
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     """For ``main`` of each tool: a UserError ends it with its message.
 
     Args:
-        *others: Further errors of which the message is enough.
+        *others: Further errors that are printed in this way.
 
     Raises:
         SystemExit: ``NAME_OF_TOOL: MESSAGE``.

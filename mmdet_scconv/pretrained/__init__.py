@@ -1,4 +1,5 @@
-"""Any checkpoint, read without running code from it; what was loaded."""
+"""Reads any checkpoint without running code from it; reports what was loaded.
+"""
 from .checkpoint import read_dataset_meta, read_state_dict
 from .download import local_file, sha256_of
 from .loading import (

@@ -28,7 +28,7 @@ def is_pretrained(cfg: dict) -> bool:
 
 
 def pretrained_cfgs(module: BaseModule) -> list[dict]:
-    """Those of a module's ``init_cfg`` that load a checkpoint."""
+    """The entries of a module's ``init_cfg`` that load a checkpoint."""
     cfgs = module.init_cfg or []
     return list(filter(is_pretrained,
                        [cfgs] if isinstance(cfgs, dict) else cfgs))
@@ -38,23 +38,23 @@ def use_checked_pretrained(module: BaseModule) -> None:
     """Let :class:`CheckedPretrained` load a module's checkpoints, after its
     other initialisers, as MMEngine loads them."""
     for cfg in pretrained_cfgs(module):
-        # a scope that is there was inherited from an mmdet:: base
+        # an existing scope was inherited from an mmdet:: base
         cfg.update(type='CheckedPretrained', _scope_='mmdet')
     if isinstance(module.init_cfg, list):
         module.init_cfg.sort(key=is_pretrained)
 
 
 def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
-    """Check that the ``Pretrained`` checkpoints of a module can be had.
+    """Make the ``Pretrained`` checkpoints of a module available.
 
     ``torchvision://`` names become URLs, without torchvision too, and URLs
     are downloaded to torch's cache.
 
     Args:
         module (BaseModule): Its ``init_cfg`` is changed.
-        local (bool): Whether URLs become the names of the files, for modules
-            that MMEngine loads: it looks for the last part of a URL alone,
-            which others may share. Defaults to False.
+        local (bool): Whether URLs are replaced by the names of the downloaded
+            files, for modules that MMEngine loads: it uses only the last part
+            of a URL, which other URLs may have, too. Defaults to False.
 
     Raises:
         NoCheckpointError: If a file does not exist, or a URL cannot be
@@ -81,7 +81,7 @@ def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:
-    """The first of many names, for a message."""
+    """The first names of a list, for a message."""
     rest = len(names) - limit
     return ', '.join(names[:limit]) + (f', and {rest} more' if rest > 0 else
                                        '')
@@ -89,10 +89,10 @@ def some(names: Sequence[str], limit: int = 4) -> str:
 
 @dataclass
 class LoadReport:
-    """What a checkpoint gave to a module. Names are the module's.
+    """What was loaded from a checkpoint into a module. Names are the module's.
 
     BatchNorm's step counters are left out everywhere, and so is the file's
-    classifier (``fc.``) where the module has none.
+    classifier (``fc.``) if the module has none.
     """
 
     module: str
@@ -123,7 +123,7 @@ class LoadReport:
                 if any(key.startswith(name + '.') for key in self.missing)]
 
     def start_of_swapped(self) -> str:
-        """How the swapped convolutions start, in words."""
+        """A text about the initial weights of the swapped convolutions."""
         random = len(self.random_convs())
         text = f'swapped convolutions: {random} of {len(self.swapped)}'
         if self.to_be_fitted:
@@ -156,7 +156,7 @@ class LoadReport:
                 yield logging.WARNING, f'{title} ({len(names)}): {some(names)}'
 
     def shapes(self, name: str) -> str:
-        """A tensor of wrong shape, in words."""
+        """A text about a tensor of wrong shape."""
         in_file, in_module = self.wrong_shape[name]
         return f'{name} {in_file} in the file, {in_module} in the module'
 
@@ -188,19 +188,19 @@ def load_pretrained(module: nn.Module,
                     skip_wrong_shapes: bool = False) -> LoadReport:
     """Load the tensors of a checkpoint that a module has a place for.
 
-    A module of which parts were replaced may say so with two attributes:
-    ``swapped_convs`` (their names) and ``dense_shapes`` (shapes by name
-    before). Tensors of the file that fit what was replaced are no error; its
-    method ``keep_dense`` is given the file's tensors then.
+    A module with replaced parts may declare them by two attributes:
+    ``swapped_convs`` (their names) and ``dense_shapes`` (the shapes by name
+    before). Tensors of the file that fit what was replaced are then no error;
+    the module's method ``keep_dense`` is given the file's tensors.
 
     Args:
         module (nn.Module): Any.
         checkpoint (str): See :func:`read_state_dict`.
-        prefix (str, optional): What precedes the module's names in the file,
-            'backbone' or 'backbone.'. Defaults to the prefix under which most
-            of them are found ('' or 'backbone.' or 'module.backbone.' ...).
-        skip_wrong_shapes (bool): Leave tensors of another shape as they are
-            in the module, instead of an error. Defaults to False.
+        prefix (str, optional): Prefix of the module's names in the file,
+            'backbone' or 'backbone.'. Defaults to the prefix of most of them
+            ('' or 'backbone.' or 'module.backbone.' ...).
+        skip_wrong_shapes (bool): Whether tensors of another shape stay as they
+            are in the module; False is an error. Defaults to False.
 
     Returns:
         LoadReport: What was loaded and what not.

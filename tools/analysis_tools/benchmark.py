@@ -8,17 +8,14 @@ Default: ResNet-50, SCConv-R50 and its textbook form, of this repository's
 COCO configs. Needs neither data nor weights. Options with several values
 multiply: each combination is one case.
 
-A training step is a forward and a backward pass. What it trains is the
-config's affair: frozen stages, BatchNorm at running or at batch statistics.
+A training step is a forward and a backward pass. The config decides what it
+trains: frozen stages, BatchNorm at running or at batch statistics.
 SyncBatchNorm is measured as BatchNorm.
 """
-import argparse
 import itertools
 from pathlib import Path
 
 import torch
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 
 from mmdet_scconv.benchmark import drawing, measuring
 from mmdet_scconv.benchmark.cases import (
@@ -30,7 +27,8 @@ from mmdet_scconv.benchmark.cases import (
     TASKS,
     Case,
 )
-from mmdet_scconv.cli import errors_in_one_line, read_config_file
+from mmdet_scconv.cli import at_least, errors_in_one_line, new_parser
+from mmdet_scconv.config import read_config
 from mmdet_scconv.errors import UserError
 from mmdet_scconv.tables import markdown_table, print_table, write_csv
 
@@ -41,9 +39,7 @@ DEFAULT = [DENSE, SCCONV, f'{SCCONV}:textbook']
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'systems', nargs='*', default=DEFAULT, metavar='CONFIG[:FORM]')
     for name, choices, default, text in (
@@ -66,10 +62,10 @@ def parse_args():
             default=[default],
             help=f'{text} (default: {default})')
     parser.add_argument(
-        '--batch', nargs='+', type=int, default=[1],
+        '--batch', nargs='+', type=at_least(1), default=[1],
         help='images a step (default: 1)')
     parser.add_argument(
-        '--shape', nargs=2, type=int, default=(800, 1344),
+        '--shape', nargs=2, type=at_least(1), default=(800, 1344),
         metavar=('HEIGHT', 'WIDTH'), help='in pixels (default: 800 1344)')
     parser.add_argument(
         '--contiguous', action='store_true',
@@ -78,7 +74,8 @@ def parse_args():
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu',
         choices=['cpu', 'cuda'])
     parser.add_argument(
-        '--rounds', type=int, default=11, help='of each case (default: 11)')
+        '--rounds', type=at_least(1), default=11,
+        help='of each case (default: 11)')
     parser.add_argument(
         '--load', type=int, default=0,
         help='processes that keep cores busy meanwhile (default: 0)')
@@ -86,8 +83,6 @@ def parse_args():
     parser.add_argument(
         '--out', metavar='NAME', help='writes NAME.csv, NAME.md, NAME.png')
     args = parser.parse_args()
-    if min(*args.batch, *args.shape, args.rounds) < 1:
-        parser.error('--batch, --shape and --rounds: numbers >= 1')
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: torch finds no GPU')
     return args
@@ -101,9 +96,7 @@ def read_system(text: str) -> tuple[str, tuple[dict, str]]:
     if form not in FORMS:
         raise UserError(f'{text}: the form after the colon is '
                         f'one of {", ".join(FORMS[1:])}')
-    cfg = read_config_file(path)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
+    cfg = read_config(path)
     name = Path(path).stem
     return name + (f' ({form})' if colon else ''), (cfg.model, form)
 
@@ -113,7 +106,6 @@ def main():
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    init_default_scope('mmdet')
     systems = dict(map(read_system, args.systems))
     cases = [
         Case(part, task, execution, dtype, batch, tuple(args.shape),
