@@ -1,11 +1,11 @@
 """What the command lines have in common."""
+from ..errors import errors_in_one_line
 from .arguments import (
     add_cfg_options,
     add_config_arguments,
     load_config,
     read_config_file,
 )
-from .errors import errors_in_one_line
 from .pictures import find_images, picture_names
 from .processes import leaving_process_group
 from .start import (
