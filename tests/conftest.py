@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -20,7 +21,10 @@ import torch
 from hypothesis import settings
 from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.models.backbones import CSPNeXt, ResNet
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 # Before the package looks for its kernel there: the tests neither use the
 # user's cache nor write to it. xdist's workers inherit it.
@@ -71,6 +75,13 @@ def call_tool(path, *args):
     if isinstance(code, str):  # Python prints a message, and ends with 1
         return 1, f'{output.getvalue()}{code}\n'
     return code or 0, output.getvalue()
+
+
+def free_port():
+    """For a group of processes; another one may run beside these tests."""
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return str(sock.getsockname()[1])
 
 
 def write_images(folder, names, seed=0):
@@ -175,6 +186,15 @@ def environment_is_kept():
 def default_scope():
     """Restore the default scope, which a runner sets to its own."""
     DefaultScope.get_instance(f'test{time.time_ns()}', scope_name='mmdet')
+
+
+@pytest.fixture(autouse=True)
+def no_runner_before():
+    """A runner also leaves its visualizer and its messages behind: the next
+    one would get those of the same name, and its hooks the visualizer whose
+    name was new last."""
+    for cls in (Visualizer, DetLocalVisualizer, MessageHub):
+        cls._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

@@ -11,7 +11,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmdet_scconv.benchmark.cases import Case, build
+from mmdet_scconv.benchmark.cases import Case
+from mmdet_scconv.benchmark.models import build
 from mmdet_scconv.benchmark.speed import measure_speed
 from mmdet_scconv.paper.complexity import TensorMode, count, count_parts
 from mmdet_scconv.visualization.feature_maps import (

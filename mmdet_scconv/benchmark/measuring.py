@@ -19,7 +19,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from ..layers.kernels import cpu
-from .cases import DTYPES, Case, build, detector_inputs, layer_inputs
+from .cases import DTYPES, Case, layer_inputs, random_images
 
 
 @dataclass
@@ -95,10 +95,7 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
     """
 
     def compiled(module: nn.Module):
-        if case.execution == 'eager':
-            return module
-        mode = {'cuda-graphs': 'reduce-overhead'}.get(case.execution)
-        return torch.compile(module, mode=mode)
+        return torch.compile(module) if case.execution == 'compile' else module
 
     if case.part == 'layer':
         layers = [(compiled(conv), x) for conv, x in layer_inputs(model, case)]
@@ -107,17 +104,15 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
             return [conv(x) for conv, x in layers]
     elif case.part == 'backbone':
         net = compiled(model)
-        image = torch.randn(case.batch, 3, *case.shape, device=case.device)
-        if case.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
+        image = random_images(case)
 
         def forward():
             return net(image)
     else:
-        if case.execution != 'eager':
+        from .models import detector_inputs  # needs MMDetection
+        if case.execution == 'compile':
             for part in (model.backbone, model.neck):
-                part.compile(mode={'cuda-graphs': 'reduce-overhead'}.get(
-                    case.execution))
+                part.compile()
         give_plain_outputs(model)
         image, samples = detector_inputs(case)
 
@@ -141,7 +136,30 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
         sum(out.float().sum() for out in cast_forward()).backward()
         model.zero_grad(set_to_none=True)
 
+    if case.execution == 'cuda-graphs':
+        return in_cuda_graph(step), cast_forward
     return step, cast_forward
+
+
+def in_cuda_graph(step: Callable[[], None],
+                  warm_up: int = 3) -> Callable[[], None]:
+    """A function that launches all kernels of a step together.
+
+    Args:
+        step (Callable): Without sizes that depend on data.
+        warm_up (int): Calls before, in which kernels are compiled and
+            compared, which a graph cannot hold. Defaults to 3.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(warm_up):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 @contextlib.contextmanager
@@ -201,7 +219,7 @@ def timed(step: Callable[[], None], case: Case) -> float:
 
 
 def compare(case: Case,
-            systems: dict[str, tuple[dict, str]],
+            systems: dict[str, Callable[[Case], nn.Module]],
             rounds: int = 11,
             warm_up: int = 2,
             load: int = 0) -> list[Timing]:
@@ -209,8 +227,8 @@ def compare(case: Case,
 
     Args:
         case (Case): What to measure.
-        systems (dict): Names; of each the config of a detector's model, and
-            its form (``FORMS``).
+        systems (dict): Names; of each a function that builds its model for
+            the case: of models.py or convolutions.py.
         rounds (int): Runs of each system. Defaults to 11.
         warm_up (int): Runs of each before the rounds, with the compilation.
             Defaults to 2.
@@ -220,9 +238,9 @@ def compare(case: Case,
         list: One Timing a system.
 
     Raises:
-        ValueError: See :func:`build`.
+        ValueError: Of the functions that build.
     """
-    models = {name: build(*system, case) for name, system in systems.items()}
+    models = {name: build(case) for name, build in systems.items()}
     timings = [Timing(name) for name in systems]
     with precision(case), busy_processes(load), Progress(
             transient=True) as progress:

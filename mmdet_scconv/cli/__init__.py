@@ -1,4 +1,5 @@
 """The common parts of the command lines."""
+from ..errors import errors_in_one_line
 from .arguments import (
     add_cfg_options,
     add_config_arguments,
@@ -6,7 +7,6 @@ from .arguments import (
     load_config,
     new_parser,
 )
-from .errors import errors_in_one_line
 from .pictures import find_images, picture_names
 from .processes import leaving_process_group
 from .start import (

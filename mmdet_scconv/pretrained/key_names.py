@@ -102,15 +102,19 @@ def resnet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return backbone
 
 
-def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Depth and ``base_channels`` of a ResNet, from names and shapes.
+def resnet_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Settings of the ResNet or ResNeXt that tensors are of, from names and
+    shapes.
 
     Args:
         state_dict (Mapping): Of :func:`resnet_state_dict`.
 
+    Returns:
+        dict: ``depth`` and ``base_channels``; of a ResNeXt also ``groups``
+            and ``base_width``, as ``mmdet.ResNeXt`` has them.
+
     Raises:
-        ValueError: If it is none of R18 to R152 or of CIFAR's R20 to R110,
-            or of grouped convolutions.
+        ValueError: If it is none of R18 to R152 or of CIFAR's R20 to R110.
     """
     blocks = tuple(
         len({name.split('.')[1] for name in state_dict
@@ -121,18 +125,24 @@ def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
             f'the checkpoint has stages of {blocks} blocks with {convs} '
             'convolutions each: no ResNet of depth '
             f'{", ".join(map(str, DEPTHS.values()))}')
-    weight = state_dict['layer1.0.conv2.weight']
-    if weight.shape[0] != weight.shape[1]:
-        raise ValueError(
-            f'layer1.0.conv2.weight has the shape {tuple(weight.shape)}: '
-            'grouped convolutions (ResNeXt) cannot be converted')
-    width = weight.shape[0]
-    outputs = state_dict[f'layer1.0.conv{convs}.weight'].shape[0]
-    if convs == 3 and outputs != 4 * width:
+    depth = DEPTHS[blocks, convs]
+    width, inputs = state_dict['layer1.0.conv2.weight'].shape[:2]
+    if convs == 2:
+        if inputs != width:
+            raise ValueError(
+                f'layer1.0.conv2.weight has {inputs} inputs for {width} '
+                'outputs: grouped convolutions are known in ResNeXts of '
+                'depth 50 and more')
+        return dict(depth=depth, base_channels=width)
+    outputs = state_dict['layer1.0.conv3.weight'].shape[0]
+    if inputs < width:
+        return dict(depth=depth, base_channels=outputs // 4,
+                    groups=width // inputs, base_width=inputs)
+    if outputs != 4 * width:
         raise ValueError(
             f'layer1.0.conv3.weight has {outputs} outputs for {width} '
             'inputs: wide ResNets cannot be converted')
-    return DEPTHS[blocks, convs], width
+    return dict(depth=depth, base_channels=width)
 
 
 def with_shortcuts(state_dict: Mapping[str, Tensor],

@@ -25,7 +25,11 @@ from ..pretrained import (
     read_state_dict,
     sha256_of,
 )
-from ..pretrained.key_names import find_prefix, resnet_state_dict
+from ..pretrained.key_names import (
+    find_prefix,
+    resnet_settings,
+    resnet_state_dict,
+)
 from ..version import __version__
 from . import images
 from .cache import store_fitted
@@ -269,8 +273,7 @@ def resnet_to_scconv(source: str, out: str,
         converted_from=dict(file=osp.basename(path), sha256=sha256_of(path)),
         method=options.method,
         backbone=dict(
-            type=type(backbone).__name__, depth=backbone.depth,
-            base_channels=backbone.base_channels,
+            type=type(backbone).__name__, **resnet_settings(weights),
             conv2_cfg=dict(backbone.conv2_cfg)),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec='seconds'),

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..layers import SPConv
 
+CHUNK = 4096  # positions
+
 
 class FitError(UserError, ValueError):
     """A convolution cannot be fitted; the message says which and why."""
@@ -130,6 +132,10 @@ class Moments:
 
 def moments(features: Tensor, target: Tensor) -> Moments:
     """
+    Products of what remains without the means are computed in float32, a
+    few thousand positions at a time: twice as fast as in float64, with an
+    error far below the smallest ridge. They are summed in float64.
+
     Args:
         features (Tensor): (P, size).
         target (Tensor): (P, outputs).
@@ -140,9 +146,15 @@ def moments(features: Tensor, target: Tensor) -> Moments:
     """
     if not len(features):
         raise FitError('no images to fit to')
-    z, t = features.double(), target.double()
-    found = Moments(len(z), z.sum(0), t.sum(0), z.T @ z, z.T @ t,
-                    t.square().sum(0))
+    count = len(features)
+    z, t = (x.sum(0, dtype=torch.float64) for x in (features, target))
+    zz = torch.outer(z, z / count)
+    zt = torch.outer(z, t / count)
+    for some, wanted in zip(features.split(CHUNK), target.split(CHUNK)):
+        some = (some - z / count).float()
+        zz += some.T @ some
+        zt += some.T @ (wanted - t / count).float()
+    found = Moments(count, z, t, zz, zt, target.double().square().sum(0))
     if not (found.zz.isfinite().all() and found.zt.isfinite().all()):
         raise FitError('the features of the images are not finite: are the '
                        'weights of the dense network?')

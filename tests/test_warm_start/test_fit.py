@@ -9,6 +9,7 @@ from mmdet_scconv.warm_start import fit as fit_module
 from mmdet_scconv.warm_start.fit import LinearMap, fit
 from mmdet_scconv.warm_start.layers import Target, fit_closed_form, method_of
 from mmdet_scconv.warm_start.moments import (
+    CHUNK,
     Covariance,
     FitError,
     LinearForm,
@@ -223,7 +224,19 @@ def test_sums_of_two_samples_are_those_of_both():
     z, t = torch.randn(9, 4), torch.randn(9, 2)
     parts, whole = moments(z[:3], t[:3]) + moments(z[3:], t[3:]), moments(z, t)
     for a, b in zip(vars(parts).values(), vars(whole).values()):
-        torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b))
+        torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b),
+                                   rtol=1e-6, atol=1e-6)
+
+
+def test_sums_of_many_positions():
+    """In parts, and with means far from 0."""
+    torch.manual_seed(0)
+    z, t = 9 + torch.randn(CHUNK + 5, 4), torch.randn(CHUNK + 5, 2)
+    form = LinearForm.of(SPConv(4, 2, 1))
+    found = Covariance.of(form, moments(z, t))
+    wanted = torch.cat([z, t], 1).double().T.cov(correction=0)
+    torch.testing.assert_close(found.zz, wanted[:4, :4], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.zt, wanted[:4, 4:], rtol=0, atol=1e-5)
 
 
 def test_the_example_of_the_docs():

@@ -1,14 +1,13 @@
 #!/usr/bin/env python
 """Convert the checkpoint of a dense ResNet to an SCConv-ResNet.
 
-Takes names of torchvision, timm and MM, R18 to R152, also the backbone of a
-detector, and ResNets for CIFAR (R20 to R110, also with shortcuts without
-weights). Everything but the swapped convolutions is copied; they are fitted to
-the 3x3 convolutions that they replace, on images without labels
+Takes names of torchvision, timm and MM, R18 to R152 and ResNeXts, also the
+backbone of a detector, and ResNets for CIFAR (R20 to R110, also with shortcuts
+without weights). Everything but the swapped convolutions is copied; they are
+fitted to the 3x3 convolutions that they replace, on images without labels
 (docs/warm_start.md). The result is for init_cfg=dict(type='Pretrained',
 checkpoint=OUT) of the backbone.
 """
-
 import torch
 from mmengine.config import DictAction
 

@@ -28,8 +28,8 @@ an empty input, the meta device      the definition
 GPU, running statistics, Triton      kernels/triton_scconv where it fits and
                                      was right when compared, else as
                                      without it
-CPU, float32, channels_last, kernel  kernels/cpu.cpp is the SRU gate
-compiled
+CPU, float32 or bfloat16,            kernels/cpu.cpp is the SRU gate
+channels_last, kernel compiled
 deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
                                      depend on the input computed before;
                                      on a GPU by kernels as above

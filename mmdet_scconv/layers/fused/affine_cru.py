@@ -235,16 +235,21 @@ def add_points(out: Tensor, points: Tensor, weight: Tensor) -> Tensor:
     """Add a point-wise convolution with weights of each sample.
 
     Args:
-        out (Tensor): (N, out_channels, H, W); is overwritten.
+        out (Tensor): (N, out_channels, H, W); may be overwritten.
         points (Tensor): (N, C, H, W).
         weight (Tensor): (N, out_channels, C).
     """
     weight = weight.to(out.dtype)
+    pixels = points.permute(0, 2, 3, 1).flatten(1, 2)
     if torch.compiler.is_compiling():
-        # a product in the layout of the map, and a sum that fuses with what
-        # follows
-        product = points.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT
+        # a sum that fuses with what follows
+        product = pixels @ weight.mT
         return out + product.unflatten(1, out.shape[2:]).permute(0, 3, 1, 2)
-    # in place, which also keeps the layout of the map
-    out.flatten(2).baddbmm_(weight, points.flatten(2))
+    # in place, and in the layout of the map: the transposed product has no
+    # fast form for bfloat16 on CPUs, and its gradient has the other layout
+    if out.is_contiguous(memory_format=torch.channels_last) and \
+            not torch.jit.is_tracing():  # a trace may get the other layout
+        out.permute(0, 2, 3, 1).flatten(1, 2).baddbmm_(pixels, weight.mT)
+    else:
+        out.flatten(2).baddbmm_(weight, points.flatten(2))
     return out

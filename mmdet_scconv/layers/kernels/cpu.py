@@ -2,7 +2,8 @@
 
 ``make env`` or ``tools/misc/build_kernels.py`` compiles it once (a C++
 compiler is needed) into the user's cache. Processes that start later use it
-for float32 on the CPU in channels_last; the first such input loads it.
+for float32 and bfloat16 on the CPU in channels_last; the first such input
+loads it.
 """
 import hashlib
 import os
@@ -18,6 +19,7 @@ from torch import Tensor
 
 NAME = 'mmdet_scconv_kernels'
 SOURCE = Path(__file__).parent / 'cpu.cpp'
+DTYPES = (torch.float32, torch.bfloat16)
 
 
 def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:
@@ -125,6 +127,6 @@ def is_loaded() -> bool:
 
 def fits(x: Tensor) -> bool:
     """Whether the kernel can and should be used for this input."""
-    return (x.device.type == 'cpu' and x.dtype == torch.float32
+    return (x.device.type == 'cpu' and x.dtype in DTYPES
             and x.is_contiguous(memory_format=torch.channels_last)
             and is_loaded())
