@@ -131,6 +131,25 @@ def test_no_cycle_between_modules_when_they_are_imported():
         REPO, inside_functions=False).items() for other in imports)
 
 
+def top_levels(path):
+    """The first parts of all absolute imports of a file; '' for a relative
+    one."""
+    for node in statements(ast.parse(path.read_text()), True):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split('.')[0] for alias in node.names)
+        else:
+            yield '' if node.level else node.module.split('.')[0]
+
+
+def test_tools_import_the_package_and_nothing_imports_them():
+    tools = list((REPO / 'tools').rglob('*.py'))
+    above = {'tools', 'tests', 'configs', *(path.stem for path in tools)}
+    for path in [*tools, *(REPO / PACKAGE).rglob('*.py')]:
+        found = set(top_levels(path))
+        assert not found & above, path
+        assert path not in tools or '' not in found, path
+
+
 def write(root, files):
     for name, text in files.items():
         path = root / PACKAGE / name

@@ -19,6 +19,15 @@ def inner_norm(norm_cfg: dict, width: int) -> nn.Module:
     return build_norm_layer(cfg, width)[1]
 
 
+def class_of(conv_type: str | type) -> type | None:
+    """The class of a convolution; a name is looked up as ``build_conv_layer``
+    does, in the registry of the current scope, too. None if it is unknown."""
+    if not isinstance(conv_type, str):
+        return conv_type
+    with ROOT_MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(conv_type)
+
+
 def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     """Build the convolution ``cfg`` with the geometry of ``conv``.
 
@@ -36,13 +45,7 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     cfg = dict(cfg)
     groups = cfg.pop('groups', conv.groups)
     options = {}
-    conv_type = cfg['type']
-    if isinstance(conv_type, str):
-        # where build_conv_layer looks, the registry of the current scope
-        # included
-        with ROOT_MODELS.switch_scope_and_registry(None) as registry:
-            conv_type = registry.get(conv_type)
-    if getattr(conv_type, 'has_inner_norms', False):
+    if getattr(class_of(cfg['type']), 'has_inner_norms', False):
         options['norm_layer'] = partial(inner_norm, norm_cfg)
     return build_conv_layer(
         cfg,

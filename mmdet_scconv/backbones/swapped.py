@@ -3,76 +3,20 @@
 ``dict(type='Swapped', module=dict(type='CSPNeXt', ...))`` in a config.
 """
 import functools
-import logging
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 
 from ..layers import SCConv
 from ..layers.common import check
 from .select_convs import FoundConv, Select, find_convs
-from .swap_conv import swap_conv
+from .swap_conv import class_of, swap_conv
+from .swap_report import SwapReport
 from .swapped_module import SwappedModule
-
-SHOWN = 3  # names of a group in the log
-
-
-@dataclass
-class SwapReport:
-    """Which convolutions of a module were replaced, and which were not."""
-
-    module: str
-    """Class of the module."""
-    conv: str
-    """Type of the new convolutions."""
-    params: tuple[int, int] = (0, 0)
-    """Parameters of the module before and after."""
-    swapped: dict[str, str] = field(default_factory=dict)
-    """Size and channels of each replaced convolution, by its first name."""
-    passed_over: dict[str, str] = field(default_factory=dict)
-    """Why a convolution was not replaced, by name."""
-    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Further names of replaced convolutions that several modules share."""
-    fitted: dict[str, str] = field(default_factory=dict)
-    """Options other than the defaults that a width needs, by name."""
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """The report in a few lines, each with its logging level."""
-        total = len(self.swapped) + len(self.passed_over)
-        before, after = (f'{count / 1e6:.3g}M' for count in self.params)
-        yield logging.INFO if self.swapped else logging.WARNING, (
-            f'{self.module}: {len(self.swapped)} of {total} convolutions '
-            f'swapped for {self.conv}, {before} -> {after} parameters')
-        for title, reasons in (
-            ('swapped', self.swapped),
-            ('of these, with options for their width', self.fitted),
-            ('not swapped', self.passed_over)):
-            groups = defaultdict(list)
-            for name, reason in reasons.items():
-                groups[reason].append(name)
-            for reason, names in groups.items():
-                yield logging.INFO, f'  {title}, {reason}: {listed(names)}'
-
-    def log(self) -> None:
-        for level, line in self.lines():
-            print_log(line, logger='current', level=level)
-
-    def __str__(self) -> str:
-        return '\n'.join(line for _, line in self.lines())
-
-
-def listed(names: list[str]) -> str:
-    """How many names there are, and the first of them."""
-    more = ', ...' if len(names) > SHOWN else ''
-    return f'{len(names)} ({", ".join(names[:SHOWN])}{more})'
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -99,9 +43,7 @@ def registered_type(cfg: dict) -> type:
         check(isinstance(name, type), 'conv', cfg,
               "the name of a convolution, e.g. dict(type='SCConv')")
         return name
-    # where build_conv_layer looks, the registry of the current scope included
-    with ROOT_MODELS.switch_scope_and_registry(None) as registry:
-        found = registry.get(name)
+    found = class_of(name)
     check(found is not None, 'conv', cfg, f'no convolution is registered as '
           f'{name!r}; is the module that does it in custom_imports?')
     return found

@@ -10,8 +10,8 @@ dataset = dict(
     data_prefix=dict(img='JPEGImages/'))
 val_ann_file = 'annotations/instances_val.json'
 
-# Written at the size of use, and a mirrored digit is another sign: no resize
-# in training, no flip.
+# The images have the size of use, and a mirrored digit is another sign: no
+# resizing and no flip in training.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
