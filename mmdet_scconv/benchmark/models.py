@@ -34,20 +34,27 @@ def detector_inputs(case: Case) -> tuple[Tensor, list[DetDataSample]]:
     return x, samples
 
 
-def set_norm_statistics(backbone: nn.Module) -> None:
-    """Set the running statistics of BatchNorms to those of random images.
+def set_norm_statistics(backbone: nn.Module,
+                        images: Tensor | None = None) -> None:
+    """Set the running statistics of BatchNorms to those of images.
 
     Otherwise the activations of a randomly initialised network overflow, and
     computing with infinite numbers takes another time.
+
+    Args:
+        images (Tensor): (N, 3, H, W). Defaults to random ones; on pictures,
+            which are smoother, the activations would grow with the depth.
     """
+    device = next(backbone.parameters()).device
+    if images is None:
+        images = torch.randn(2, 3, 128, 128, device=device)
     norms = [m for m in backbone.modules()
              if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train().momentum = 1.
     with torch.no_grad():
-        backbone(torch.randn(2, 3, 128, 128,
-                             device=next(backbone.parameters()).device))
+        backbone(images.to(device))
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
 
