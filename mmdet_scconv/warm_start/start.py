@@ -28,7 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from . import images
 from .cache import cache_key, once
 from .layers import LayerReport
-from .network import fit_network, swapped_names
+from .network import eval_mode, fit_network, swapped_names
 from .report import summary
 
 NUM_IMAGES = 64
@@ -57,25 +57,31 @@ def generated_images(dense: nn.Module, count: int = NUM_IMAGES,
     return made * scale_of_images(dense, made[:8])
 
 
+class FirstNormReached(Exception):
+    """Ends a forward that need not go on."""
+
+
 def scale_of_images(dense: nn.Module, sample: Tensor) -> float:
     """The factor of the images with which the input of the network's first
     BatchNorm has the variance in its statistics; 1 without a BatchNorm."""
     found = []
 
     def at_norm(norm, inputs):
-        if not found and norm.running_var is not None:
+        if norm.running_var is not None:
             seen = inputs[0].var((0, 2, 3))
             found.append((norm.running_var / seen.clamp(min=1e-12)).median())
+            raise FirstNormReached
 
     handles = [module.register_forward_pre_hook(at_norm)
                for module in dense.modules() if isinstance(module, _BatchNorm)]
-    mode = dense.training
-    dense.eval()
-    with torch.no_grad():
-        dense(sample)
-    dense.train(mode)
-    for handle in handles:
-        handle.remove()
+    try:
+        with eval_mode(dense):
+            dense(sample)
+    except FirstNormReached:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
     return float(found[0]) ** 0.5 if found else 1.
 
 

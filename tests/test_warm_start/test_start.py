@@ -322,6 +322,17 @@ def test_an_interrupted_fit_leaves_nothing(dense_file, tmp_path, monkeypatch):
     assert not network.to_be_fitted()
 
 
+def test_a_checkpoint_that_does_not_fit(tmp_path, no_fit):
+    """Of another width: an error before anything is fitted."""
+    no_fit()
+    torch.save(ResNet(18, base_channels=8).state_dict(),
+               tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'other.pth does not fit SCConvRes'
+                       r'Net: .*conv1.weight \(8, 3, 7, 7\) in the file'):
+        build(tmp_path / 'other.pth')
+    assert not list((tmp_path / 'cache').rglob('*'))
+
+
 class Pictures(torch.utils.data.Dataset):
     """With a random transform."""
 

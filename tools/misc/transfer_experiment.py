@@ -6,7 +6,7 @@ Trains a dense detector (ResNet-50 of a quarter of the width) on generated
 digits: the source. Its backbone goes to other data, with a new neck and new
 heads, and other convolutions in its place. Only what is said in SYSTEMS
 differs. --whole-detector converts the dense system's result of each seed, and
-evaluates it before any further training.
+evaluates it before any further training; --fine-tune trains it further.
 
 Writes runs.csv and table.md of all that is finished in the work dir: the score
 of each system over several seeds, and its paired difference to the dense one.
@@ -86,6 +86,11 @@ def parse_args():
         '--whole-detector',
         action='store_true',
         help='convert the dense results and evaluate them, without training')
+    parser.add_argument(
+        '--fine-tune',
+        metavar='NAME',
+        help='train what --whole-detector gave, and the dense results; the '
+        "rule's name in the table, as --cfg-options sets it")
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={},
         help='settings of all systems, as of train.py')
@@ -209,50 +214,76 @@ class Experiment:
                 / self.data / system.replace(', ', '-').replace(' ', '-')
                 / f'seed{seed}')
 
-    def keep(self, kind: str, system: str, seed: int, metrics: dict) -> None:
-        name = next(name for name in SCORES if name in metrics)
+    def is_done(self, kind: str, system: str, seed: int) -> bool:
+        return (self.work_dir(kind, system, seed) / 'score.json').exists()
+
+    def keep(self, kind: str, system: str, seed: int, metric: str,
+             scores: list[float]) -> None:
+        """Write the scores of all validations: the run is done."""
         write_atomically(
             str(self.work_dir(kind, system, seed) / 'score.json'),
-            json.dumps(dict(kind=kind, data=self.data, system=system,
-                            seed=seed, metric=name,
-                            score=100 * metrics[name])).encode())
+            json.dumps(dict(
+                kind=kind, data=self.data, system=system, seed=seed,
+                metric=metric, scores=[100 * float(s) for s in scores]
+            )).encode())
+
+    def train(self, kind: str, system: str, seed: int, cfg: Config) -> None:
+        work_dir = self.work_dir(kind, system, seed)
+        shutil.rmtree(work_dir, ignore_errors=True)
+        runner = start(cfg, work_dir)
+        runner.train()
+        scalars = runner.message_hub.log_scalars
+        metric = next(m for m in SCORES if f'val/{m}' in scalars)
+        self.keep(kind, system, seed, metric,
+                  scalars[f'val/{metric}'].data[0])
 
     def transfer(self, system: str, seed: int, checkpoint: str) -> None:
         """Train a detector whose backbone starts from the source's."""
-        work_dir = self.work_dir(TRAINED, system, seed)
-        if (work_dir / 'score.json').exists():
+        if self.is_done(TRAINED, system, seed):
             return
-        shutil.rmtree(work_dir, ignore_errors=True)
         cfg = self.config(system, seed)
         cfg.model.backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
         if system == GENERATED:
             # as with a config that has no hook of this project
             cfg.custom_hooks = []
-        runner = start(cfg, work_dir)
-        runner.train()
-        scores = runner.message_hub.log_scalars
-        self.keep(TRAINED, system, seed, {
-            name: scores[f'val/{name}'].current() for name in SCORES
-            if f'val/{name}' in scores})
+        self.train(TRAINED, system, seed, cfg)
 
     def convert(self, system: str, seed: int) -> None:
         """Convert the dense network of :meth:`transfer`, and evaluate it."""
-        work_dir = self.work_dir(WHOLE, system, seed)
-        if (work_dir / 'score.json').exists():
+        if self.is_done(WHOLE, system, seed):
             return
-        dense = self.work_dir(TRAINED, 'dense', seed)
+        work_dir = self.work_dir(WHOLE, system, seed)
+        work_dir.mkdir(parents=True, exist_ok=True)
         cfg = self.config(system, seed)
-        cfg.load_from = last_checkpoint(str(dense))
+        cfg.load_from = self.dense_result(seed)
         if system != 'dense':
-            work_dir.mkdir(parents=True, exist_ok=True)
             config, out = work_dir / 'config.py', work_dir / 'converted.pth'
             cfg.dump(config)
             resnet_to_scconv(cfg.load_from, str(out), Conversion(
                 whole=True, config=str(config), size=min(self.size()),
                 generated=system == GENERATED))
             cfg.load_from = str(out)
-        self.keep(WHOLE, system, seed, start(cfg, work_dir).test())
+        metrics = start(cfg, work_dir).test()
+        metric = next(m for m in SCORES if m in metrics)
+        self.keep(WHOLE, system, seed, metric, [metrics[metric]])
+
+    def fine_tune(self, name: str, system: str, seed: int) -> None:
+        """Train the network of :meth:`convert`, or the dense one; it is
+        evaluated after each epoch."""
+        kind = f'{WHOLE}, trained, {name}'
+        if self.is_done(kind, system, seed):
+            return
+        cfg = self.config(system, seed)
+        cfg.train_cfg.val_interval = 1
+        cfg.default_hooks.checkpoint.interval = -1
+        cfg.load_from = (
+            self.dense_result(seed) if system == 'dense' else
+            str(self.work_dir(WHOLE, system, seed) / 'converted.pth'))
+        self.train(kind, system, seed, cfg)
+
+    def dense_result(self, seed: int) -> str:
+        return last_checkpoint(str(self.work_dir(TRAINED, 'dense', seed)))
 
     def size(self) -> list[int]:
         others = self.args.voc_format or self.args.image_folders
@@ -275,7 +306,7 @@ def write_results(root: Path, out: Path) -> str:
     scores = defaultdict(dict)
     for run in found:
         scores[run['kind'], run['data'], run['system']][run['seed']] = (
-            run['score'])
+            run['scores'][-1])
     rows = []
     for (kind, data, system), own in sorted(
             scores.items(), key=lambda item: (
@@ -288,9 +319,10 @@ def write_results(root: Path, out: Path) -> str:
     table = markdown_table(
         ['data', 'what', 'convolution', 'score', 'minus dense', 'seeds'],
         rows)
-    columns = ['kind', 'data', 'system', 'seed', 'metric', 'score']
-    write_csv(str(out / 'runs.csv'), columns,
-              [[run[column] for column in columns] for run in found])
+    columns = ['kind', 'data', 'system', 'seed', 'metric']
+    write_csv(str(out / 'runs.csv'), [*columns, 'validation', 'score'],
+              [[*(run[column] for column in columns), i, f'{score:.1f}']
+               for run in found for i, score in enumerate(run['scores'], 1)])
     (out / 'table.md').write_text(table)
     return table
 
@@ -302,13 +334,13 @@ def main():
     checkpoint = source(root)
     experiment = Experiment(args, root)
     for seed in args.seeds:
-        if args.whole_detector:
-            for system in ('dense', *CONVERTED):
-                if system in args.systems:
-                    experiment.convert(system, seed)
-        else:
-            for system in args.systems:
+        for system in args.systems:
+            if not (args.whole_detector or args.fine_tune):
                 experiment.transfer(system, seed, checkpoint)
+            elif system in ('dense', *CONVERTED):
+                experiment.convert(system, seed)
+                if args.fine_tune:
+                    experiment.fine_tune(args.fine_tune, system, seed)
         print(write_results(root, out), flush=True)
 
 
