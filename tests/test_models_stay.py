@@ -11,7 +11,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmdet_scconv.benchmark.cases import Case, build
+from mmdet_scconv.benchmark.cases import Case
+from mmdet_scconv.benchmark.models import build
 from mmdet_scconv.benchmark.speed import measure_speed
 from mmdet_scconv.paper.complexity import TensorMode, count, count_parts
 from mmdet_scconv.visualization.feature_maps import (
@@ -45,7 +46,8 @@ def dataset(cfg):
 
 @pytest.fixture
 def model(cfg):
-    """In training mode: what only looks would move its statistics."""
+    """In training mode, in which a forward pass would change its statistics.
+    """
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.train()
@@ -53,7 +55,7 @@ def model(cfg):
 
 
 def state(model):
-    """All that a use may leave in a model."""
+    """All that a use may change in a model."""
     modules = {
         name: (module.training, type(module),
                len(module._forward_hooks) + len(module._forward_pre_hooks),
@@ -97,7 +99,7 @@ def test_model(use, model, cfg, dataset):
       for form in ('as-is', 'textbook', 'deploy')),
 ], ids=['count', 'as-is', 'textbook', 'deploy'])
 def test_config(use, cfg):
-    """What is built of a config is another model's each time."""
+    """The config is unchanged, and each model is a new one."""
     model = copy.deepcopy(cfg.model)
     model.backbone.init_cfg = dict(type='Pretrained', checkpoint='no.pth')
     before = copy.deepcopy(model)

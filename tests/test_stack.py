@@ -1,4 +1,4 @@
-"""What a user reads where the MM stack is missing, too old or broken."""
+"""The messages if the MM stack is missing, too old or broken."""
 import importlib
 import subprocess
 import sys
@@ -162,3 +162,20 @@ def test_torch_too_old_for_the_layers(imports):
     imports['torch'] = SimpleNamespace(__version__='2.10.1+cpu')
     with pytest.raises(ImportError, match='needs torch>=2.11.0, found 2.10.1'):
         stack.check_torch()
+
+
+def test_convolutions_are_timed_with_torch_alone():
+    """By the benchmark tool, which says what a config needs."""
+    tool = REPO / 'tools/analysis_tools/benchmark.py'
+    code = ('import runpy\n'
+            'sys.argv = ["benchmark.py", "dense", "scconv", {config!r} '
+            '"--part", "layer", "--shape", "64", "96", "--rounds", "1", '
+            '"--device", "cpu"]\n'
+            f'runpy.run_path({str(tool)!r}, run_name="__main__")\n')
+    hidden = ['mmengine', 'mmcv', 'mmdet', 'cv2']
+    done = run_without(hidden, code.replace('{config!r}', ''))
+    assert done.returncode == 0, done.stderr
+    assert 'layer, inference, eager, fp32, 1x64x96, cpu' in done.stdout
+    done = run_without(hidden, code.replace('{config!r}', '"config.py",'))
+    assert done.returncode == 1
+    assert done.stderr.startswith('benchmark: config.py: a config needs MMD')

@@ -1,29 +1,20 @@
-"""What a benchmark measures: its cases, and the models built for them.
+"""The cases of a benchmark, and what a case needs of a model.
 
-A model is built as its config says: a training step has the config's frozen
-stages and BatchNorm mode, unless the case asks for another regime. Weights are
-random, and SyncBatchNorm, which needs several processes, is BatchNorm.
+The models are built by models.py, of configs, or by convolutions.py.
 """
 from dataclasses import dataclass
 
 import torch
-from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmengine.model import revert_sync_batchnorm
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
-
-from ..paper.complexity import without_checkpoint
-from .textbook import switch_to_textbook
 
 PARTS = ('backbone', 'detector', 'layer')
 TASKS = ('inference', 'training')
 FORMS = ('as-is', 'textbook', 'deploy')
 EXECUTIONS = ('eager', 'compile', 'cuda-graphs')
-# what a training step trains: as the config says, or all parameters, with
-# BatchNorm at its running statistics or at those of the batch
+# what a training step trains: 'shipped' as the config says, else all
+# parameters, with BatchNorm at running statistics or those of the batch
 REGIMES = ('shipped', 'norm-eval', 'batch-statistics')
-# 'fp32' and 'tf32' differ on GPUs alone; the others are autocast (AMP)
+# 'fp32' and 'tf32' differ only on GPUs; the others are autocast (AMP)
 DTYPES = {
     'fp32': None,
     'tf32': None,
@@ -34,14 +25,14 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """What all systems of one comparison have in common.
+    """The settings that all systems of one comparison share.
 
     Args:
         part (str): One of ``PARTS``; 'layer': the second block's conv2 of
             each stage, one after the other.
         task (str): 'inference' or 'training' (forward and backward).
-        execution (str): One of ``EXECUTIONS``; 'cuda-graphs' is
-            torch.compile's mode 'reduce-overhead'.
+        execution (str): One of ``EXECUTIONS``; 'cuda-graphs': the kernels
+            of eager mode, launched together.
         dtype (str): One of ``DTYPES``.
         batch (int): Images a step.
         shape (tuple): Height and width of the images in pixels.
@@ -60,6 +51,19 @@ class Case:
     device: str = 'cpu'
     channels_last: bool = True
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: For CUDA graphs where there can be none.
+        """
+        if self.execution == 'cuda-graphs' and (
+                self.device != 'cuda' or self.part == 'detector'):
+            raise ValueError(
+                "execution='cuda-graphs' is not valid for part="
+                f'{self.part!r} on device={self.device!r}: it needs a GPU, '
+                'and a part without sizes that depend on data: backbone or '
+                'layer')
+
     def __str__(self) -> str:
         height, width = self.shape
         words = [self.part, self.task, self.execution, self.dtype,
@@ -71,84 +75,17 @@ class Case:
         return ', '.join(words)
 
 
-def detector_inputs(case: Case) -> tuple[Tensor, list[DetDataSample]]:
-    """Random images with four boxes each."""
-    height, width = case.shape
-    x = torch.randn(case.batch, 3, height, width, device=case.device)
-    samples = []
-    for _ in range(case.batch):
-        corner = torch.rand(4, 2) * 0.5
-        boxes = torch.cat([corner, corner + 0.1 + 0.4 * torch.rand(4, 2)], 1)
-        sample = DetDataSample(metainfo=dict(
-            img_shape=case.shape, ori_shape=case.shape, pad_shape=case.shape,
-            batch_input_shape=case.shape, scale_factor=(1., 1.)))
-        sample.gt_instances = InstanceData(
-            bboxes=boxes * torch.tensor([width, height] * 2),
-            labels=torch.zeros(4, dtype=torch.long)).to(case.device)
-        samples.append(sample)
-    return x, samples
-
-
-def set_norm_statistics(backbone: nn.Module) -> None:
-    """Set the running statistics of BatchNorms to those of random images.
-
-    Otherwise the activations of a randomly initialised network overflow, and
-    infinite numbers take another time than ordinary ones.
-    """
-    norms = [m for m in backbone.modules()
-             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.train().momentum = 1.
-    with torch.no_grad():
-        backbone(torch.randn(2, 3, 128, 128,
-                             device=next(backbone.parameters()).device))
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-
-
-def build(cfg: dict, form: str, case: Case) -> nn.Module:
-    """One system's model (the backbone where the case is not of detectors).
-
-    Raises:
-        ValueError: If the form does not fit: textbook without SCConv,
-            deploy in a training or of a stock backbone. If a training would
-            train nothing.
-    """
-    cfg = without_checkpoint(cfg)
-    if case.regime != 'shipped':
-        cfg.backbone.update(
-            norm_eval=case.regime == 'norm-eval', frozen_stages=-1)
-    torch.manual_seed(0)
-    model = revert_sync_batchnorm(
-        MODELS.build(cfg if case.part == 'detector' else cfg.backbone))
-    model.to(case.device)
-    backbone = model.backbone if case.part == 'detector' else model
-    set_norm_statistics(backbone)
-    model.train(case.task == 'training')
-    if model.training and not any(p.requires_grad for p in
-                                  model.parameters()):
-        raise ValueError(
-            f'regime={case.regime!r} is not valid for task=\'training\': the '
-            'config freezes all parameters. Choose another regime')
-    if form == 'textbook':
-        switch_to_textbook(backbone)
-    elif form == 'deploy':
-        if case.task == 'training' or not hasattr(backbone,
-                                                  'switch_to_deploy'):
-            raise ValueError(
-                f'form={form!r} is not valid for {type(backbone).__name__} '
-                f'in task={case.task!r}: only the backbones of mmdet_scconv '
-                'have it, for inference')
-        backbone.switch_to_deploy()
-    if case.channels_last:
-        backbone.to(memory_format=torch.channels_last)
-    return model
+def random_images(case: Case) -> Tensor:
+    """In the size and the layout of the case: (N, 3, H, W)."""
+    return torch.randn(
+        case.batch, 3, *case.shape, device=case.device).contiguous(
+            memory_format=torch.channels_last
+            if case.channels_last else torch.contiguous_format)
 
 
 def layer_inputs(backbone: nn.Module,
                  case: Case) -> list[tuple[nn.Module, Tensor]]:
-    """conv2 of each stage's second block, and what comes into it."""
+    """conv2 of each stage's second block, and its input."""
     found = []
     convs = [getattr(backbone, name)[1].conv2 for name in backbone.res_layers]
     handles = [
@@ -157,7 +94,7 @@ def layer_inputs(backbone: nn.Module,
         for conv in convs
     ]
     with torch.no_grad():
-        backbone(torch.randn(case.batch, 3, *case.shape, device=case.device))
+        backbone(random_images(case))
     for handle in handles:
         handle.remove()
     return [(conv, x.detach().requires_grad_(case.task == 'training'))

@@ -1,8 +1,8 @@
 """Run time of models side by side: interleaved, as ratios, with spread.
 
-Absolute times of a shared machine are not stable. So every round runs each
-system once, the ratio to the first system is taken within the round, and the
-median over the rounds is what counts.
+Absolute times of a shared machine are not stable. Therefore each round runs
+each system once and gives its ratio to the first system; the result is the
+median over the rounds.
 """
 import contextlib
 import platform
@@ -19,7 +19,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from ..layers.kernels import cpu
-from .cases import DTYPES, Case, build, detector_inputs, layer_inputs
+from .cases import DTYPES, Case, layer_inputs, random_images
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Timing:
 
 
 def environment(device: str) -> str:
-    """Hardware and software that a time depends on, in one line."""
+    """The hardware and software that times depend on, in one line."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError), open('/proc/cpuinfo') as f:
         models = [line.split(':', 1)[1].strip() for line in f
@@ -78,9 +78,9 @@ def plain(outputs: Tensor | Sequence):
 def give_plain_outputs(detector: nn.Module) -> None:
     """Let the neck and the heads of a detector return contiguous float32.
 
-    On CPUs mmcv's NMS and RoIAlign take nothing but float32, and its RoIAlign
-    gives wrong results for channels_last maps. The layers inside run in the
-    dtype and the memory format of the case.
+    On CPUs mmcv's NMS and RoIAlign take only float32, and its RoIAlign gives
+    wrong results for channels_last maps. The layers inside run in the dtype
+    and the memory format of the case.
     """
     for name in ('neck', 'rpn_head', 'bbox_head', 'roi_head.bbox_head'):
         with contextlib.suppress(AttributeError):  # not in this detector
@@ -95,10 +95,7 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
     """
 
     def compiled(module: nn.Module):
-        if case.execution == 'eager':
-            return module
-        mode = {'cuda-graphs': 'reduce-overhead'}.get(case.execution)
-        return torch.compile(module, mode=mode)
+        return torch.compile(module) if case.execution == 'compile' else module
 
     if case.part == 'layer':
         layers = [(compiled(conv), x) for conv, x in layer_inputs(model, case)]
@@ -107,17 +104,15 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
             return [conv(x) for conv, x in layers]
     elif case.part == 'backbone':
         net = compiled(model)
-        image = torch.randn(case.batch, 3, *case.shape, device=case.device)
-        if case.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
+        image = random_images(case)
 
         def forward():
             return net(image)
     else:
-        if case.execution != 'eager':
+        from .models import detector_inputs  # needs MMDetection
+        if case.execution == 'compile':
             for part in (model.backbone, model.neck):
-                part.compile(mode={'cuda-graphs': 'reduce-overhead'}.get(
-                    case.execution))
+                part.compile()
         give_plain_outputs(model)
         image, samples = detector_inputs(case)
 
@@ -141,7 +136,30 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
         sum(out.float().sum() for out in cast_forward()).backward()
         model.zero_grad(set_to_none=True)
 
+    if case.execution == 'cuda-graphs':
+        return in_cuda_graph(step), cast_forward
     return step, cast_forward
+
+
+def in_cuda_graph(step: Callable[[], None],
+                  warm_up: int = 3) -> Callable[[], None]:
+    """A function that launches all kernels of a step together.
+
+    Args:
+        step (Callable): Without sizes that depend on data.
+        warm_up (int): Calls before, in which kernels are compiled and
+            compared, which a graph cannot hold. Defaults to 3.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(warm_up):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 @contextlib.contextmanager
@@ -161,7 +179,7 @@ def precision(case: Case) -> Iterator[None]:
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Others that keep ``count`` cores busy meanwhile."""
+    """Run processes that keep ``count`` cores busy while the block runs."""
     others = [
         subprocess.Popen(  # noqa: S603 (fixed arguments)
             [sys.executable, '-c', 'while True: sum(range(10000))'])
@@ -177,7 +195,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 def kept_for_backward(forward: Callable[[], list[Tensor]],
                       device: str) -> float:
-    """MB that a forward pass leaves allocated, its outputs included."""
+    """MB that are allocated after a forward pass, its outputs included."""
     if device == 'cuda':
         before = torch.cuda.memory_allocated()
         outputs = forward()  # noqa: F841 (keeps them)
@@ -190,7 +208,7 @@ def kept_for_backward(forward: Callable[[], list[Tensor]],
 
 
 def timed(step: Callable[[], None], case: Case) -> float:
-    """Seconds of one step, all of a GPU's work included."""
+    """Seconds of one step, including the GPU's work."""
     if case.device == 'cuda':
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -201,7 +219,7 @@ def timed(step: Callable[[], None], case: Case) -> float:
 
 
 def compare(case: Case,
-            systems: dict[str, tuple[dict, str]],
+            systems: dict[str, Callable[[Case], nn.Module]],
             rounds: int = 11,
             warm_up: int = 2,
             load: int = 0) -> list[Timing]:
@@ -209,10 +227,10 @@ def compare(case: Case,
 
     Args:
         case (Case): What to measure.
-        systems (dict): Names; of each the config of a detector's model, and
-            its form (``FORMS``).
+        systems (dict): Names; of each a function that builds its model for
+            the case: of models.py or convolutions.py.
         rounds (int): Runs of each system. Defaults to 11.
-        warm_up (int): Runs of each before, compilation among them.
+        warm_up (int): Runs of each before the rounds, with the compilation.
             Defaults to 2.
         load (int): Processes that compete for the cores. Defaults to 0.
 
@@ -220,9 +238,9 @@ def compare(case: Case,
         list: One Timing a system.
 
     Raises:
-        ValueError: See :func:`build`.
+        ValueError: Of the functions that build.
     """
-    models = {name: build(*system, case) for name, system in systems.items()}
+    models = {name: build(case) for name, build in systems.items()}
     timings = [Timing(name) for name in systems]
     with precision(case), busy_processes(load), Progress(
             transient=True) as progress:
@@ -235,7 +253,7 @@ def compare(case: Case,
             progress.advance(task)
         for i in range(rounds):
             order = range(len(steps))
-            # each has each of the others before it
+            # each system follows each other one equally often
             for j in order if i % 2 else reversed(order):
                 timings[j].seconds.append(timed(steps[j], case))
             for timing in timings:

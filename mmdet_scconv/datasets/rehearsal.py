@@ -1,9 +1,9 @@
-"""VOC 07+12 and COCO 2017 in everything but their pictures.
+"""Imitations of VOC 07+12 and COCO 2017 with generated pictures.
 
 Archives with the names, layout and counts of the real ones: image sets,
 annotations with all their entries, difficult and crowd boxes, parts, images
-without boxes. Their pictures are a few generated ones of ``SIZE`` pixels, as
-often as needed. For tools/misc/dress_rehearsal.py.
+without boxes. Their pictures are a few generated ones of ``SIZE`` pixels,
+repeated as often as needed. For tools/misc/dress_rehearsal.py.
 """
 import hashlib
 import io
@@ -37,18 +37,21 @@ COCO_CROWDS = dict(train2017=10498, val2017=446)
 SUMS = 'md5sums.txt'
 
 
-def picture(labels: list[int], classes: int) -> tuple[bytes, list[tuple]]:
-    """A picture with a rectangle an object, whose colour is its class.
+def picture(labels: list[int], classes: int, size: tuple[int, int] = SIZE
+            ) -> tuple[bytes, list[tuple]]:
+    """A picture with one rectangle for each object; the colour stands for the
+    class.
 
     Args:
         labels (list): Classes of up to ``OBJECTS`` objects.
         classes (int): How many there are.
+        size (tuple): Height and width in pixels. Defaults to ``SIZE``.
 
     Returns:
         tuple: The JPEG file, and the boxes (x1, y1, x2, y2) in pixels.
     """
-    height, width = (size // n for size, n in zip(SIZE, GRID))
-    image = np.full((*SIZE, 3), 128, np.uint8)
+    height, width = (pixels // n for pixels, n in zip(size, GRID))
+    image = np.full((*size, 3), 128, np.uint8)
     boxes = []
     for i, label in enumerate(labels):
         hsv = np.uint8([[[180 * label // classes, 255,
@@ -62,7 +65,7 @@ def picture(labels: list[int], classes: int) -> tuple[bytes, list[tuple]]:
 
 
 def pictures(classes: int, counts: tuple[int, ...]) -> list[tuple]:
-    """A few pictures: file, boxes, labels. All classes are on them."""
+    """A few pictures: file, boxes, labels. Every class occurs."""
     labels = cycle(range(classes))
     made = []
     for count in islice(cycle(counts), 2 * classes):
@@ -110,7 +113,8 @@ def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def voc_image_sets(image_set: str, names: list[str], labels: list[list[int]]
                    ) -> Iterator[tuple[str, str]]:
-    """The list of images, and one a class that says which have it."""
+    """The list of images, and for each class a list that marks the images with
+    it."""
     yield image_set, '\n'.join(names) + '\n'
     for i, label in enumerate(VOC_CLASSES):
         lines = (f'{name} {1 if i in has else -1:2}'
@@ -157,7 +161,8 @@ def coco_json(split: str, names: list[str], made: list[tuple]) -> dict:
     boxes_left, crowds_left = COCO_BOXES[split], COCO_CROWDS[split]
     for i, (image, (_, boxes, labels)) in enumerate(
             zip(images[:used], cycle(made))):
-        # of what is left an equal share, as far as the picture has objects
+        # an equal share of the remaining boxes, limited by the picture's
+        # objects
         count = min(-(-boxes_left // (used - i)), len(boxes))
         boxes_left -= count
         for j in range(count):
@@ -180,8 +185,44 @@ def coco_json(split: str, names: list[str], made: list[tuple]) -> dict:
                   for i in range(1, 9)],
         images=images,
         annotations=annotations,
-        categories=[dict(supercategory='thing', id=i, name=name)
-                    for i, name in zip(COCO_IDS, COCO_CLASSES)])
+        categories=coco_categories())
+
+
+def coco_categories() -> list[dict]:
+    return [dict(supercategory='thing', id=i, name=name)
+            for i, name in zip(COCO_IDS, COCO_CLASSES)]
+
+
+def write_coco_sample(folder: str, count: int,
+                      size: tuple[int, int] = (480, 640)) -> None:
+    """Write a few images in COCO's layout: ``folder`` has ``images/`` and
+    ``instances.json``.
+
+    Args:
+        folder (str): Is created.
+        count (int): Of images, each with ``OBJECTS`` boxes.
+        size (tuple): Height and width in pixels. Defaults to COCO's most
+            frequent one.
+    """
+    os.makedirs(osp.join(folder, 'images'), exist_ok=True)
+    labels = cycle(range(len(COCO_CLASSES)))
+    images, annotations = [], []
+    for i in range(1, count + 1):
+        chosen = list(islice(labels, OBJECTS))
+        jpeg, boxes = picture(chosen, len(COCO_CLASSES), size)
+        name = f'{i:012d}.jpg'
+        with open(osp.join(folder, 'images', name), 'wb') as f:
+            f.write(jpeg)
+        images.append(
+            dict(id=i, file_name=name, height=size[0], width=size[1]))
+        for label, (x1, y1, x2, y2) in zip(chosen, boxes):
+            annotations.append(dict(
+                id=len(annotations) + 1, image_id=i, iscrowd=0,
+                category_id=COCO_IDS[label], bbox=[x1, y1, x2 - x1, y2 - y1],
+                area=(x2 - x1) * (y2 - y1)))
+    with open(osp.join(folder, 'instances.json'), 'w') as f:
+        json.dump(dict(images=images, annotations=annotations,
+                       categories=coco_categories()), f)
 
 
 def write_coco(folder: str) -> None:

@@ -1,9 +1,10 @@
-"""ResNet checkpoints of several code bases, by MMDetection's names.
+"""Converts the names in ResNet checkpoints of several code bases to
+MMDetection's.
 
 torchvision, timm, MMDetection and MMPretrain name the tensors of a ResNet
-alike (``conv1``, ``bn1``, ``layer1.0.downsample.0``, ...) but put different
-things before and beside them: ``backbone.``, ``module.`` or both; ``fc``, a
-head or a neck.
+alike (``conv1``, ``bn1``, ``layer1.0.downsample.0``, ...), but differ in the
+prefix (``backbone.``, ``module.`` or both) and in the other tensors (``fc``, a
+head or a neck).
 """
 import re
 from collections import Counter
@@ -30,11 +31,11 @@ DEPTHS = {
 
 
 def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
-    """What precedes ``names`` in ``keys``, e.g. 'backbone.' or ''.
+    """Find the prefix of ``names`` in ``keys``, e.g. 'backbone.' or ''.
 
     Returns:
-        list[str]: The prefix under which most names lie; several if they
-        share the highest count; none if no name is there.
+        list[str]: The prefix of most names; several if they share the highest
+            count; empty if ``keys`` has none of the names.
     """
     names = set(names)
     counts = Counter()
@@ -48,7 +49,7 @@ def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def find_prefix(names: Iterable[str]) -> str:
-    """What stands before the names of the one ResNet among ``names``.
+    """The prefix of the only ResNet among ``names``.
 
     Raises:
         ValueError: If there is none, or more than one.
@@ -70,8 +71,7 @@ def find_prefix(names: Iterable[str]) -> str:
 def resnet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a plain ResNet by MMDetection's names.
 
-    What does not belong to the backbone (classifier, neck, heads) is left
-    out.
+    Tensors of other parts (classifier, neck, heads) are left out.
 
     Args:
         state_dict (Mapping): Of torchvision, timm or MM; what
@@ -150,8 +150,8 @@ def with_shortcuts(state_dict: Mapping[str, Tensor],
     """The tensors of a ResNet, with those of shortcuts without weights.
 
     He's option A, common in ResNets for CIFAR: a shortcut takes every second
-    pixel and pads the channels with zeros on both sides. As a 1x1
-    convolution with stride that is the identity in the middle rows; the norm
+    pixel and pads the channels with zeros on both sides. This equals a 1x1
+    convolution with stride, whose middle rows are the identity; the norm
     behind it does nothing.
 
     Args:

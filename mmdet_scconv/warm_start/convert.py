@@ -1,5 +1,5 @@
-"""Converts a ResNet checkpoint to an SCConv-ResNet checkpoint, files and
-progress included."""
+"""Converts a ResNet checkpoint to an SCConv-ResNet checkpoint: reads and
+writes the files, shows progress."""
 import datetime
 import math
 import os.path as osp
@@ -38,21 +38,21 @@ CLASSIFIER = 'ImageClassifier'
 
 @dataclass
 class Conversion:
-    """What to convert to, how, and with which images.
+    """The options of a conversion.
 
     Args:
         method (str): 'copy' (all but the swapped convolutions), 'fit' (they
             are fitted, see docs/warm_start.md) or 'distill' (and trained
             towards the dense network's outputs).
-        whole (bool): Whether what else the source holds, the neck and heads
-            of a detector, is kept beside the backbone. Defaults to False.
+        whole (bool): Whether the other weights of the source (neck and heads
+            of a detector) are kept beside the backbone. Defaults to False.
         backbone (dict): Settings of the backbone, e.g. ``depth``,
             ``conv2_cfg``. What is missing follows from the weights.
         config (str | None): Detection config: its backbone's settings, its
             data_preprocessor, and, without ``folder``, its training images.
         folder (str | None): Folder with images.
-        generated (bool): Random images with the spectrum of photographs
-            instead.
+        generated (bool): Whether to use random images with the spectrum of
+            photographs instead.
         num_images (int | None): Defaults to as many as have the area of 64
             of 224 pixels, as at the start of a training.
         size (int): Side of the crops in pixels. Defaults to 224.
@@ -108,7 +108,7 @@ class Conversion:
 
 
 def backbone_of(cfg: Config) -> dict:
-    """Settings of a backbone with swapped convolutions.
+    """The config of a backbone with swapped convolutions.
 
     Raises:
         ValueError: If it has another backbone.
@@ -140,8 +140,8 @@ def load_images(options: Conversion, cfg: Config | None) -> Tensor:
 def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
                     options: Conversion,
                     head: Mapping[str, Tensor]) -> list[LayerReport]:
-    """Fit, and distil where that is asked for; shows progress. With the
-    ``head`` of a classifier (:func:`last_layer`) its scores are distilled."""
+    """Fit, and distil if the options say so; shows progress. With the ``head``
+    of a classifier (:func:`last_layer`) its scores are distilled."""
     def run(network: nn.Module, x: Tensor) -> object:
         out = network(x)
         if not head:
@@ -168,8 +168,8 @@ def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
 
 def resnet_to_scconv(source: str, out: str,
                      options: Conversion) -> list[LayerReport]:
-    """Convert a checkpoint; shows progress on the terminal. Nothing is
-    written before the end.
+    """Convert a checkpoint; shows progress on the terminal. The file is
+    written at the end.
 
     Args:
         source (str): Checkpoint of a ResNet: file, URL or
@@ -181,8 +181,8 @@ def resnet_to_scconv(source: str, out: str,
         list: A report for each fitted layer; none with method 'copy'.
 
     Raises:
-        ValueError: For bad options, a checkpoint of no plain ResNet, or one
-            that does not fit.
+        ValueError: For bad options, or a checkpoint that is not of a plain
+            ResNet or does not fit.
         FileNotFoundError: If a file does not exist.
         FitError: If a layer cannot be fitted; a ValueError, too.
     """

@@ -42,8 +42,7 @@ def check_whole(state_dict: Mapping[str, Tensor], out: str,
 
 
 def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:
-    """Write a checkpoint, as safetensors where the name ends so; the file is
-    whole or not there.
+    """Write a checkpoint atomically, as safetensors if its name ends so.
 
     Raises:
         ImportError: If safetensors is needed and missing.
@@ -62,7 +61,8 @@ def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:
 def merge(given: Mapping[str, Tensor], weights: Mapping[str, Tensor],
           backbone: Mapping[str, Tensor],
           classifier: bool) -> dict[str, Tensor]:
-    """The converted backbone, and what else the source holds.
+    """The state dict of the converted backbone with the other weights of the
+    source.
 
     Args:
         given (Mapping): The source.

@@ -30,7 +30,7 @@ from .moments import Covariance, FitError, LinearForm, Moments
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1., 10., 100.)
 USUAL_RIDGE = 1e-1  # where the search begins
-COMPLETION_RIDGE = 1e-4  # of P, where B is nearly singular
+COMPLETION_RIDGE = 1e-4  # of P, if B is nearly singular
 JITTER = 1e-10  # of every system that is solved
 
 
@@ -85,8 +85,8 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def row_groups(form: LinearForm) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs that see the same features, and which they see: (rows, ) and
-    (T, squeezed or up)."""
+    """Groups of outputs that see the same features. Yields the outputs,
+    (rows, ), and which features they see, (T, squeezed or up)."""
     same = form.same_group()
     for rows in torch.arange(form.outputs).chunk(form.groups):
         seen = same[rows[0]].repeat(form.taps, 1)
@@ -200,7 +200,7 @@ def best_ridge(form: LinearForm, sample: Moments,
             errors[i] = other.unexplained(matrix), matrix
         return errors[i][0]
 
-    # it has one minimum over the ridges: downhill from the usual one
+    # the error has one minimum over the ridges: search from the usual one
     i = RIDGES.index(USUAL_RIDGE)
     step = 1 if error_of(i + 1) < error_of(i) else -1
     while 0 <= i + step < len(RIDGES) and error_of(i + step) < error_of(i):

@@ -1,4 +1,4 @@
-"""What a layer's linear map sees and should give, as second moments.
+"""Second moments of the features and targets of a layer's linear map.
 
 Equations are numbered as in docs/warm_start.md.
 """
@@ -20,7 +20,8 @@ class FitError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class LinearForm:
-    """The linear map (1) that an SCConv behind its SRU, or an SPConv, is.
+    """The structure of the linear map (1) of an SCConv behind its SRU, or of
+    an SPConv.
 
     ``squeezed`` is None where the up branch has no squeeze (SPConv), and
     ``squeezed_low`` where the low branch is one point-wise convolution.
@@ -84,7 +85,7 @@ class LinearForm:
         return rows[:, None] == columns
 
     def features(self, x: Tensor, positions: Tensor) -> Tensor:
-        """What the map sees at some of its output positions.
+        """The features at some output positions.
 
         Args:
             x (Tensor): (N, C, H, W).
@@ -181,8 +182,8 @@ class Covariance:
         Args:
             form (LinearForm): Says which features are which.
             sums (Moments): Of the features and targets.
-            ridge (float): Times the features' mean variance is added to
-                the variance of each (7). Defaults to 0.
+            ridge (float): This multiple of the features' mean variance is
+                added to each variance (7). Defaults to 0.
 
         Raises:
             FitError: If the target is constant.

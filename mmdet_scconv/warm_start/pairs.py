@@ -16,7 +16,7 @@ CIFAR_STEM = (3, 3)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without MMEngine's line for each initialised weight."""
+    """Suppress MMEngine's log line for each initialised weight."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -37,8 +37,8 @@ def backbone_type(weights: Mapping[str, Tensor]) -> dict:
 
 def build_pair(weights: Mapping[str, Tensor],
                cfg: dict) -> tuple[nn.Module, SwapResNet]:
-    """The dense backbone with its weights, and the one to convert to with
-    all of them but those of its swapped convolutions.
+    """The dense backbone with its weights, and the one to convert to, with all
+    of these weights except those of swapped convolutions.
 
     Args:
         weights (Mapping): Of :func:`.key_names.resnet_state_dict`.

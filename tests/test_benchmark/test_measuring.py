@@ -1,4 +1,6 @@
+import contextlib
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from mmdet_scconv.benchmark import cases, measuring
+from mmdet_scconv.benchmark import cases, convolutions, measuring, models
 from mmdet_scconv.benchmark.textbook import switch_to_textbook
 from mmdet_scconv.layers import SCConv
 
@@ -42,9 +44,9 @@ def test_compare(part, task):
     """Every part and task runs, the first system has the ratio 1."""
     dense, ours, textbook = measuring.compare(
         cases.Case(part, task, **SMALL),
-        dict(dense=(model('r50'), 'as-is'),
-             ours=(model('scconv-r50'), 'as-is'),
-             textbook=(model('scconv-r50'), 'textbook')),
+        dict(dense=partial(models.build, model('r50'), 'as-is'),
+             ours=partial(models.build, model('scconv-r50'), 'as-is'),
+             textbook=partial(models.build, model('scconv-r50'), 'textbook')),
         rounds=2,
         warm_up=1)
     assert dense.ratios == [1, 1]
@@ -52,6 +54,77 @@ def test_compare(part, task):
     assert (dense.kept_mb is not None) == (task == 'training')
     if task == 'training':
         assert textbook.kept_mb > ours.kept_mb
+
+
+@pytest.mark.parametrize('task', cases.TASKS)
+def test_convolutions_alone(task):
+    """The same function in each form, at the sizes of ResNet-50's stages."""
+    case = cases.Case('layer', task, regime='norm-eval', **SMALL)
+    results = {}
+    for form in cases.FORMS[:2 if task == 'training' else 3]:
+        layers = cases.layer_inputs(
+            convolutions.build('scconv', form, case), case)
+        assert [x.shape for _, x in layers] == [
+            (2, 64, 16, 24), (2, 128, 8, 12), (2, 256, 4, 6), (2, 512, 2, 3)]
+        assert all(x.is_contiguous(memory_format=torch.channels_last)
+                   for _, x in layers)
+        torch.manual_seed(1)
+        results[form] = [conv(torch.randn(x.shape)) for conv, x in layers]
+    for form in results:
+        torch.testing.assert_close(results[form], results['as-is'],
+                                   rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('kind,form,options,message', [
+    ('dense', 'deploy', {}, "form='deploy' is not valid for 'dense'"),
+    ('scconv', 'deploy', dict(task='training'), "form='deploy' is not valid"),
+    ('dense', 'textbook', {}, 'Convolutions has no SCConv'),
+    ('scconv', 'as-is', dict(part='backbone'),
+     "part='backbone' is not valid for 'scconv'"),
+])
+def test_convolutions_that_do_not_fit(kind, form, options, message):
+    case = cases.Case(**{'part': 'layer', **SMALL, **options})
+    with pytest.raises(ValueError, match=message):
+        convolutions.build(kind, form, case)
+
+
+@pytest.mark.parametrize('options', [
+    dict(device='cpu'), dict(device='cuda', part='detector')], ids=str)
+def test_where_there_are_no_cuda_graphs(options):
+    with pytest.raises(ValueError, match="execution='cuda-graphs' is not"):
+        cases.Case(execution='cuda-graphs', **options)
+
+
+def test_cuda_graphs(monkeypatch):
+    """The step runs before it is captured, and is replayed for each round;
+    without a GPU, with what stands for CUDA's calls."""
+    log = []
+
+    class Graph:
+
+        def replay(self):
+            log.append('replay')
+
+    class Stream:
+
+        def wait_stream(self, other):
+            pass
+
+    @contextlib.contextmanager
+    def entered(name):
+        log.append(f'enter {name}')
+        yield
+        log.append(f'leave {name}')
+
+    for name, value in dict(
+            Stream=Stream, current_stream=Stream, CUDAGraph=Graph,
+            stream=lambda stream: entered('stream'),
+            graph=lambda graph: entered('graph')).items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    replay = measuring.in_cuda_graph(lambda: log.append('step'), warm_up=2)
+    replay()
+    assert log == ['enter stream', 'step', 'step', 'leave stream',
+                   'enter graph', 'step', 'leave graph', 'replay']
 
 
 def test_kept_for_backward():
@@ -63,16 +136,16 @@ def test_kept_for_backward():
 
 
 def test_norm_statistics():
-    """Activations of random weights have the size of ordinary ones."""
+    """With random weights, activations are as large as ordinary ones."""
     backbone = MODELS.build(dict(type='SCConvResNet', depth=50))
-    cases.set_norm_statistics(backbone)
+    models.set_norm_statistics(backbone)
     backbone.eval()
     assert backbone(torch.randn(1, 3, 64, 64))[-1].abs().max() < 1e3
 
 
 def test_deploy_is_for_inference():
     with pytest.raises(ValueError, match="form='deploy' is not valid"):
-        cases.build(model('scconv-r50'), 'deploy',
+        models.build(model('scconv-r50'), 'deploy',
                     cases.Case(task='training', **SMALL))
 
 
@@ -97,11 +170,11 @@ def training_regime(backbone):
     ('r50', 'batch-statistics', 5 * [True], {True}),
 ])
 def test_regime(slug, regime, trained, batch_statistics):
-    """By default a row is measured as it is shipped."""
+    """By default the row is measured as its config says."""
     cfg = config(slug)
     cfg.backbone.norm_cfg.type = 'SyncBN'
     before = copy.deepcopy(cfg)
-    backbone = cases.build(
+    backbone = models.build(
         cfg, 'as-is', cases.Case(task='training', regime=regime, **SMALL))
     assert training_regime(backbone) == (trained, batch_statistics)
     assert cfg == before
@@ -111,14 +184,14 @@ def test_nothing_to_train():
     cfg = config('r50')
     cfg.backbone.frozen_stages = 4
     with pytest.raises(ValueError, match="regime='shipped' is not valid"):
-        cases.build(cfg, 'as-is', cases.Case(task='training', **SMALL))
+        models.build(cfg, 'as-is', cases.Case(task='training', **SMALL))
 
 
 @pytest.mark.parametrize('task', cases.TASKS)
 def test_detector_in_bf16_on_a_cpu(task):
     """Heads and post-processing run on float32 maps."""
     case = cases.Case('detector', task, dtype='bf16', **SMALL)
-    detector = cases.build(model('scconv-r50'), 'as-is', case)
+    detector = models.build(model('scconv-r50'), 'as-is', case)
     seen = set()
     detector.neck.lateral_convs[0].conv.register_forward_hook(
         lambda module, args, out: seen.add(out.dtype))

@@ -8,8 +8,10 @@ import pytest
 import torch
 from reference import randomise
 from torch._dynamo.testing import CompileCounter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdet_scconv.layers import SCConv
+from mmdet_scconv.layers.fused.affine_cru import add_points
 from mmdet_scconv.layers.kernels import cpu
 
 
@@ -67,7 +69,8 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
     large against its spread in some channels.
 
     A bias before a BatchNorm in training has no gradient but rounding: there
-    the reference form in float32 says how much is to be expected."""
+    the reference form in float32 says how much is to be expected.
+    """
     monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     fused, reference = pair(training, gate_threshold=threshold)
     torch.manual_seed(0)
@@ -84,10 +87,77 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
         assert (actual.double() - expected).norm() < bound
 
 
-def test_kernel_is_what_runs(kernel, monkeypatch):
+@pytest.mark.parametrize('autocast', [True, False])
+@pytest.mark.parametrize('training', [False, True])
+def test_kernel_in_bfloat16(kernel, training, autocast, monkeypatch):
+    """Output and gradients, relative, against the definition in float64; the
+    mean of the input is large against its spread in some channels.
+
+    Under autocast, and with all weights in bfloat16. The convolutions round,
+    too: PyTorch's operators in place of the kernel say how much is to be
+    expected where that is more."""
+    fused, reference = pair(training)
+    if not autocast:
+        fused.bfloat16()
+        reference.load_state_dict(fused.state_dict())
+    torch.manual_seed(0)
+    x = torch.randn(2, 64, 40, 57) + torch.arange(64).view(-1, 1, 1) % 5
+    x = x.to(torch.bfloat16, memory_format=torch.channels_last)
+    results = []
+    for by_kernel in (True, False):
+        monkeypatch.setattr(cpu, 'is_loaded', lambda on=by_kernel: on)
+        assert cpu.fits(x) == by_kernel
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            out, grads = run(copy.deepcopy(fused), x)
+        assert out.dtype == torch.bfloat16
+        results.append((out, *grads))
+    out, grads = run(reference.double(), x.double())
+    eps = torch.finfo(torch.bfloat16).eps
+    for a, without, e in zip(*results, (out, *grads)):
+        bound = max(4 * eps * e.norm(), 1.5 * (without.double() - e).norm())
+        assert (a.double() - e).norm() < bound
+
+
+@pytest.mark.parametrize('size,out_channels', [
+    ((8, 6), 64), ((1, 6), 64), ((6, 1), 64), ((1, 1), 64), ((8, 6), 2)],
+    ids=str)
+@pytest.mark.parametrize('memory_format',
+                         [torch.contiguous_format, torch.channels_last])
+def test_point_wise_product_has_the_layout_of_the_map(size, out_channels,
+                                                      memory_format):
+    """The transposed product takes thousands of times as long in bfloat16 on
+    a CPU, and its gradient would have the other layout."""
+    torch.manual_seed(0)
+    out = torch.randn(2, out_channels, *size).to(memory_format=memory_format)
+    points = torch.randn(2, 48, *size).to(memory_format=memory_format)
+    weight = torch.randn(2, out_channels, 48)
+    expected = out + torch.einsum('noc,nchw->nohw', weight, points)
+    targets = []
+
+    class Products(TorchDispatchMode):
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.baddbmm_.default:
+                targets.append(args[0])
+            return func(*args, **(kwargs or {}))
+
+    points.requires_grad_()
+    with Products():
+        actual = add_points(out, points, weight)
+    torch.testing.assert_close(actual, expected)
+    assert len(targets) == 1
+    assert targets[0].is_contiguous()
+    assert targets[0].data_ptr() == out.data_ptr()
+    actual.sum().backward()
+    assert points.grad.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize('dtype', cpu.DTYPES)
+def test_kernel_is_what_runs(kernel, dtype, monkeypatch):
     monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     fused, _ = pair(False)
-    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    fused.to(dtype)
+    x = torch.randn(1, 64, 8, 8).to(dtype, memory_format=torch.channels_last)
     with torch.profiler.profile() as profile, torch.no_grad():
         fused(x)
     assert 'mmdet_scconv::sru_gate' in {e.name for e in profile.events()}

@@ -122,8 +122,8 @@ def test_whole_detector_keeps_the_names_of_its_classes(meta, dense, tmp_path):
     ('backbone.', None, 'out.pth', 'nothing beside the backbone'),
     ('backbone.', 'neck.bias', 'out.safetensors', 'name a .pth'),
 ])
-def test_what_is_no_whole_detector(prefix, beside, out, message, dense,
-                                   tmp_path):
+def test_sources_that_are_not_a_whole_detector(prefix, beside, out, message,
+                                               dense, tmp_path):
     given = {prefix + k: v for k, v in dense.items()}
     if beside:
         given[beside] = torch.ones(2)
@@ -134,7 +134,7 @@ def test_what_is_no_whole_detector(prefix, beside, out, message, dense,
     assert not (tmp_path / out).exists()
 
 
-def test_counts_of_thop_are_no_weights(source, dense, tmp_path):
+def test_counts_of_thop_are_left_out(source, dense, tmp_path):
     wanted = converted(source, tmp_path / 'a.pth', method='copy')
     counted = {**dense}
     for name in [k.rsplit('.', 1)[0] for k in dense] + ['layer1', '']:

@@ -8,19 +8,22 @@ Default: ResNet-50, SCConv-R50 and its textbook form, of this repository's
 COCO configs. Needs neither data nor weights. Options with several values
 multiply: each combination is one case.
 
-A training step is a forward and a backward pass. What it trains is the
-config's affair: frozen stages, BatchNorm at running or at batch statistics.
+With --part layer, `dense` and `scconv` in place of a config are convolutions
+alone, with the BatchNorm behind them, and need torch without MMDetection.
+
+A training step is a forward and a backward pass. The config decides what it
+trains: frozen stages, BatchNorm at running or at batch statistics.
 SyncBatchNorm is measured as BatchNorm.
 """
 import argparse
 import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 
-from mmdet_scconv.benchmark import drawing, measuring
+from mmdet_scconv.benchmark import convolutions, drawing, measuring
 from mmdet_scconv.benchmark.cases import (
     DTYPES,
     EXECUTIONS,
@@ -30,8 +33,7 @@ from mmdet_scconv.benchmark.cases import (
     TASKS,
     Case,
 )
-from mmdet_scconv.cli import errors_in_one_line, read_config_file
-from mmdet_scconv.errors import UserError
+from mmdet_scconv.errors import UserError, errors_in_one_line
 from mmdet_scconv.tables import markdown_table, print_table, write_csv
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
@@ -53,7 +55,7 @@ def parse_args():
          'training: forward and '
          'backward'),
         ('execution', EXECUTIONS, 'eager', 'compile: torch.compile; '
-         'cuda-graphs: its mode reduce-overhead'),
+         "cuda-graphs: eager mode's kernels, launched together"),
         ('dtype', tuple(DTYPES), 'fp32', 'bf16, fp16: autocast'),
         ('regime', REGIMES, 'shipped', 'what a training step trains. shipped: '
          'what the config says; norm-eval: all parameters, with BatchNorm at '
@@ -93,27 +95,37 @@ def parse_args():
     return args
 
 
-def read_system(text: str) -> tuple[str, tuple[dict, str]]:
-    """Name, and model config and form, of CONFIG[:FORM]."""
+def read_system(text: str) -> tuple[str, Callable]:
+    """Name, and a function that builds the model, of CONFIG[:FORM]."""
     path, colon, form = text.rpartition(':')
     if not colon or Path(text).exists():
         path, form = text, 'as-is'
     if form not in FORMS:
         raise UserError(f'{text}: the form after the colon is '
                         f'one of {", ".join(FORMS[1:])}')
-    cfg = read_config_file(path)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    name = Path(path).stem
-    return name + (f' ({form})' if colon else ''), (cfg.model, form)
+    name = Path(path).stem + (f' ({form})' if colon else '')
+    if path in convolutions.KINDS:
+        return name, partial(convolutions.build, path, form)
+    return name, partial(models_of(path), form)
 
 
-@errors_in_one_line()
+def models_of(path: str) -> Callable:
+    """What builds the models of a config."""
+    try:
+        from mmdet_scconv.benchmark import models
+        from mmdet_scconv.config import read_config
+    except ImportError as error:
+        raise UserError(
+            f'{path}: a config needs MMDetection, which cannot be imported '
+            f'({error}). Without it: dense scconv --part layer') from error
+    return partial(models.build, read_config(path).model)
+
+
+@errors_in_one_line(ValueError)
 def main():
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    init_default_scope('mmdet')
     systems = dict(map(read_system, args.systems))
     cases = [
         Case(part, task, execution, dtype, batch, tuple(args.shape),
@@ -126,10 +138,16 @@ def main():
     if args.load:
         where += f'; {args.load} busy processes beside it'
     print(where)
-    results, rows = [], []
+    results, rows, failed = [], [], []
     for case in cases:
-        timings = measuring.compare(
-            case, systems, rounds=args.rounds, load=args.load)
+        try:
+            timings = measuring.compare(
+                case, systems, rounds=args.rounds, load=args.load)
+        except Exception as error:  # noqa: BLE001 (the others are measured)
+            reason = (str(error).splitlines() or [''])[0]
+            failed.append(f'{case}: {type(error).__name__}: {reason}')
+            print(f'FAILED: {failed[-1]}', flush=True)
+            continue
         results.append((case, timings))
         new = drawing.lines(case, timings)
         print_table('', drawing.COLUMNS, new)
@@ -141,6 +159,9 @@ def main():
                 f.write(f'{where}. Rounds: {args.rounds}.\n\n')
                 f.write(markdown_table(drawing.COLUMNS, rows))
             drawing.plot(results, where).savefig(f'{args.out}.png', dpi=150)
+    if failed:
+        raise UserError(f'{len(failed)} of {len(cases)} cases failed:\n  '
+                        + '\n  '.join(failed))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Compile the optional C++ kernel that makes SCConv faster on the CPU.
 
-`make env` does so. It is used from the next start on: float32, channels_last
-(ChannelsLastHook).
+`make env` does so. It is used from the next start on, for float32 and bfloat16
+in channels_last (ChannelsLastHook).
 """
 import argparse
 import shutil

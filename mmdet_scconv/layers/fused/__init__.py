@@ -1,6 +1,6 @@
 """SCConv with fewer passes over memory; equal to the definition, scconv.py.
 
-The plain form is slow because it reads and writes whole feature maps many
+The definition is slow because it reads and writes whole feature maps many
 times, not because of its arithmetic.
 
 Which path runs (``units='S+C'``; other units always run the definition):
@@ -28,8 +28,8 @@ an empty input, the meta device      the definition
 GPU, running statistics, Triton      kernels/triton_scconv where it fits and
                                      was right when compared, else as
                                      without it
-CPU, float32, channels_last, kernel  kernels/cpu.cpp is the SRU gate
-compiled
+CPU, float32 or bfloat16,            kernels/cpu.cpp is the SRU gate
+channels_last, kernel compiled
 deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
                                      depend on the input computed before;
                                      on a GPU by kernels as above
@@ -62,7 +62,7 @@ __all__ = [
 
 
 def has_hooks(layer: nn.Module) -> bool:
-    """Whether something must run at each call of one of the submodules."""
+    """Whether a submodule has hooks or parametrizations."""
     return any(
         is_hooked(child) or has_hooks(child)
         for child in layer._modules.values())

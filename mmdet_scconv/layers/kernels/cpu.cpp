@@ -1,12 +1,16 @@
-// The SRU's gate for float32 on the CPU, forward and backward: two passes over
-// memory each, one for the sums of the GroupNorm, one for the gate and the
-// cross reconstruction. See SRUGate in fused/sru_gate.py for the formula.
+// The SRU's gate for float32 and bfloat16 on the CPU, forward and backward: two
+// passes over memory each, one for the sums of the GroupNorm, one for the gate
+// and the cross reconstruction. T is what maps consist of: float or BFloat16.
+// All arithmetic is in float and double. See SRUGate in fused/sru_gate.py for
+// the formula.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace {
@@ -14,23 +18,45 @@ namespace {
 constexpr int64_t kBlock = 64;  // pixels summed in float before double
 constexpr int64_t kGrain = 1024;
 
+// The bits, as the compiler does not vectorise at::BFloat16's conversions. An
+// enum is nothing that converts to a number unasked.
+enum class BFloat16 : uint16_t {};
+
+inline float widen(float value) { return value; }
+
+inline float widen(BFloat16 narrow) {
+  const uint32_t wide = static_cast<uint32_t>(narrow) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof(value));
+  return value;
+}
+
+inline void store(float value, float* to) { *to = value; }
+
+// Rounds to nearest, ties to even.
+inline void store(float value, BFloat16* to) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  *to = static_cast<BFloat16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
 // Per channel: sums of x and of x squared, both less the first pixel's value,
 // which keeps the difference of moments well-conditioned.
-void add_moments(const float* x, const float* origin, int64_t begin,
-                 int64_t end, int64_t channels, double* sums,
-                 double* squares) {
+template <typename T>
+void add_moments(const T* x, const T* origin, int64_t begin, int64_t end,
+                 int64_t channels, double* sums, double* squares) {
   std::vector<float> sum(channels), square(channels);
   for (int64_t block = begin; block < end; block += kBlock) {
     std::fill(sum.begin(), sum.end(), 0.f);
     std::fill(square.begin(), square.end(), 0.f);
     const int64_t stop = std::min(block + kBlock, end);
     for (int64_t p = block; p < stop; ++p) {
-      const float* row = x + p * channels;
+      const T* row = x + p * channels;
       float* s = sum.data();
       float* q = square.data();
 #pragma omp simd
       for (int64_t c = 0; c < channels; ++c) {
-        const float centred = row[c] - origin[c];
+        const float centred = widen(row[c]) - widen(origin[c]);
         s[c] += centred;
         q[c] += centred * centred;
       }
@@ -49,24 +75,25 @@ inline float one_plus_exp(float z) {
   return 1.f + std::exp(-std::max(z, -80.f));
 }
 
-void gate(const float* x, const float* scale, const float* shift,
-          float threshold, int64_t begin, int64_t end, int64_t half,
-          float* first, float* second) {
+template <typename T>
+void gate(const T* x, const float* scale, const float* shift, float threshold,
+          int64_t begin, int64_t end, int64_t half, T* first, T* second) {
   for (int64_t p = begin; p < end; ++p) {
-    const float* x1 = x + p * 2 * half;
-    const float* x2 = x1 + half;
-    float* o1 = first + p * half;
-    float* o2 = second + p * half;
+    const T* row1 = x + p * 2 * half;
+    const T* row2 = row1 + half;
+    T* o1 = first + p * half;
+    T* o2 = second + p * half;
 #pragma omp simd
     for (int64_t c = 0; c < half; ++c) {
-      const float z1 = x1[c] * scale[c] + shift[c];
-      const float z2 = x2[c] * scale[half + c] + shift[half + c];
-      const float s1 = x1[c] / one_plus_exp(z1);
-      const float s2 = x2[c] / one_plus_exp(z2);
+      const float x1 = widen(row1[c]), x2 = widen(row2[c]);
+      const float z1 = x1 * scale[c] + shift[c];
+      const float z2 = x2 * scale[half + c] + shift[half + c];
+      const float s1 = x1 / one_plus_exp(z1);
+      const float s2 = x2 / one_plus_exp(z2);
       const float both = (z1 > threshold ? 0.f : s1) +
           (z2 > threshold ? 0.f : s2);
-      o1[c] = (z1 > threshold ? x1[c] : 0.f) + both;
-      o2[c] = (z2 > threshold ? x2[c] : 0.f) + both;
+      store((z1 > threshold ? x1 : 0.f) + both, o1 + c);
+      store((z2 > threshold ? x2 : 0.f) + both, o2 + c);
     }
   }
 }
@@ -82,7 +109,8 @@ inline void gate_gradients(float x, float scale, float shift, float threshold,
 }
 
 // Per channel: sums of the logits' gradient, and of it times x.
-void add_gradients(const float* x, const float* grad1, const float* grad2,
+template <typename T>
+void add_gradients(const T* x, const T* grad1, const T* grad2,
                    const float* scale, const float* shift, float threshold,
                    int64_t begin, int64_t end, int64_t half, double* sums,
                    double* products) {
@@ -92,10 +120,10 @@ void add_gradients(const float* x, const float* grad1, const float* grad2,
     std::fill(product.begin(), product.end(), 0.f);
     const int64_t stop = std::min(block + kBlock, end);
     for (int64_t p = block; p < stop; ++p) {
-      const float* g1 = grad1 + p * half;
-      const float* g2 = grad2 + p * half;
+      const T* g1 = grad1 + p * half;
+      const T* g2 = grad2 + p * half;
       for (int64_t i = 0; i < 2; ++i) {
-        const float* row = x + (2 * p + i) * half;
+        const T* row = x + (2 * p + i) * half;
         const float* a = scale + i * half;
         const float* b = shift + i * half;
         float* s = sum.data() + i * half;
@@ -103,10 +131,11 @@ void add_gradients(const float* x, const float* grad1, const float* grad2,
 #pragma omp simd
         for (int64_t c = 0; c < half; ++c) {
           float logit, direct;
-          gate_gradients(row[c], a[c], b[c], threshold, 0.f, g1[c] + g2[c],
-                         &logit, &direct);
+          const float value = widen(row[c]);
+          gate_gradients(value, a[c], b[c], threshold, 0.f,
+                         widen(g1[c]) + widen(g2[c]), &logit, &direct);
           s[c] += logit;
-          q[c] += logit * row[c];
+          q[c] += logit * value;
         }
       }
     }
@@ -117,13 +146,10 @@ void add_gradients(const float* x, const float* grad1, const float* grad2,
   }
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
+template <typename T>
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(
     const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
     int64_t groups, double eps, double threshold) {
-  TORCH_CHECK(input.scalar_type() == at::kFloat && input.dim() == 4 &&
-                  input.size(1) % 2 == 0 && input.size(1) % groups == 0,
-              "sru_gate: a float32 tensor (N, C, H, W) is needed, C even and "
-              "a multiple of groups=", groups);
   const at::Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor w = weight.contiguous(), b = bias.contiguous();
   const int64_t n = x.size(0), channels = x.size(1), half = channels / 2;
@@ -139,7 +165,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
     float* shift = scale + channels;
     float* means = moments_of_groups.mutable_data_ptr<float>() +
         i * 2 * groups;
-    const float* from = x.const_data_ptr<float>() + i * pixels * channels;
+    const T* from =
+        static_cast<const T*>(x.const_data_ptr()) + i * pixels * channels;
     const int threads = at::get_num_threads();
     std::vector<double> moments(threads * 2 * channels, 0.);
     at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
@@ -154,7 +181,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
           s += moments[t * 2 * channels + c];
           q += moments[t * 2 * channels + channels + c];
         }
-        const double origin = from[c];
+        const double origin = widen(from[c]);
         sum += s + pixels * origin;
         square += q + 2 * origin * s + pixels * origin * origin;
       }
@@ -169,8 +196,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
         shift[c] = b.const_data_ptr<float>()[c] - mean * scale[c];
       }
     }
-    float* to1 = first.mutable_data_ptr<float>() + i * pixels * half;
-    float* to2 = second.mutable_data_ptr<float>() + i * pixels * half;
+    T* to1 = static_cast<T*>(first.mutable_data_ptr()) + i * pixels * half;
+    T* to2 = static_cast<T*>(second.mutable_data_ptr()) + i * pixels * half;
     at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
       gate(from, scale, shift, threshold, begin, end, half, to1, to2);
     });
@@ -178,7 +205,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
   return {first, second, affine, moments_of_groups};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
+template <typename T>
+std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
     const at::Tensor& grad_first, const at::Tensor& grad_second,
     const at::Tensor& input, const at::Tensor& weight,
     const at::Tensor& affine, const at::Tensor& moments_of_groups,
@@ -200,9 +228,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
   // backward
   std::vector<float> slope(channels), offset(channels);
   for (int64_t i = 0; i < n; ++i) {
-    const float* from = x.const_data_ptr<float>() + i * pixels * channels;
-    const float* from1 = g1.const_data_ptr<float>() + i * pixels * half;
-    const float* from2 = g2.const_data_ptr<float>() + i * pixels * half;
+    const T* from =
+        static_cast<const T*>(x.const_data_ptr()) + i * pixels * channels;
+    const T* from1 =
+        static_cast<const T*>(g1.const_data_ptr()) + i * pixels * half;
+    const T* from2 =
+        static_cast<const T*>(g2.const_data_ptr()) + i * pixels * half;
     const float* scale = affine.const_data_ptr<float>() + i * 2 * channels;
     const float* shift = scale + channels;
     const float* means = moments_of_groups.const_data_ptr<float>() +
@@ -235,13 +266,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
       std::fill_n(slope.begin() + g * width, width, by_x);
       std::fill_n(offset.begin() + g * width, width, added);
     }
-    float* to = grad_x.mutable_data_ptr<float>() + i * pixels * channels;
+    T* to = static_cast<T*>(grad_x.mutable_data_ptr()) + i * pixels * channels;
     at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t p = 2 * begin; p < 2 * end; ++p) {
-        const float* own = (p % 2 ? from2 : from1) + p / 2 * half;
-        const float* other = (p % 2 ? from1 : from2) + p / 2 * half;
-        const float* row = from + p * half;
-        float* out = to + p * half;
+        const T* own = (p % 2 ? from2 : from1) + p / 2 * half;
+        const T* other = (p % 2 ? from1 : from2) + p / 2 * half;
+        const T* row = from + p * half;
+        T* out = to + p * half;
         const int64_t start = p % 2 * half;
         const float* a = scale + start;
         const float* b = shift + start;
@@ -249,15 +280,41 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
         const float* d = offset.data() + start;
 #pragma omp simd
         for (int64_t c = 0; c < half; ++c) {
+          const float value = widen(row[c]), grad = widen(own[c]);
           float logit, direct;
-          gate_gradients(row[c], a[c], b[c], threshold, own[c],
-                         own[c] + other[c], &logit, &direct);
-          out[c] = direct + logit * a[c] + k[c] * row[c] + d[c];
+          gate_gradients(value, a[c], b[c], threshold, grad,
+                         grad + widen(other[c]), &logit, &direct);
+          store(direct + logit * a[c] + k[c] * value + d[c], out + c);
         }
       }
     });
   }
   return {grad_x, grad_weight, grad_bias};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
+    const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+    int64_t groups, double eps, double threshold) {
+  const bool narrow = x.scalar_type() == at::kBFloat16;
+  TORCH_CHECK((narrow || x.scalar_type() == at::kFloat) && x.dim() == 4 &&
+                  x.size(1) % 2 == 0 && x.size(1) % groups == 0 &&
+                  weight.scalar_type() == at::kFloat &&
+                  bias.scalar_type() == at::kFloat,
+              "sru_gate: a float32 or bfloat16 tensor (N, C, H, W) is needed, "
+              "C even and a multiple of groups=", groups,
+              ", and float32 weights");
+  return (narrow ? forward<BFloat16> : forward<float>)(
+      x, weight, bias, groups, eps, threshold);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
+    const at::Tensor& grad_first, const at::Tensor& grad_second,
+    const at::Tensor& x, const at::Tensor& weight, const at::Tensor& affine,
+    const at::Tensor& moments_of_groups, double threshold) {
+  return (x.scalar_type() == at::kBFloat16 ? backward<BFloat16>
+                                           : backward<float>)(
+      grad_first, grad_second, x, weight, affine, moments_of_groups,
+      threshold);
 }
 
 }  // namespace
