@@ -35,6 +35,9 @@ PAGES = [path for path in MARKDOWN if path.startswith(('README', 'docs/'))]
 # what the reader puts in their place; the sandbox has the files
 CONFIG = 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 PLACEHOLDERS = {
+    # names of classes, no placeholders
+    'RBC': 'RBC',
+    'WBC': 'WBC',
     'CHECKPOINT': 'checkpoint.pth',
     'CONFIG': CONFIG,
     'DENSE.pth': 'dense.pth',
