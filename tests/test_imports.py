@@ -142,10 +142,14 @@ def top_levels(path):
 
 
 def test_tools_import_the_package_and_nothing_imports_them():
+    """But for make_env.py, which runs before the package can be imported, as
+    the other tool that installs."""
     tools = list((REPO / 'tools').rglob('*.py'))
     above = {'tools', 'tests', 'configs', *(path.stem for path in tools)}
     for path in [*tools, *(REPO / PACKAGE).rglob('*.py')]:
         found = set(top_levels(path))
+        if path.name == 'offline_stack.py':
+            found.remove('make_env')
         assert not found & above, path
         assert path not in tools or '' not in found, path
 
