@@ -15,7 +15,8 @@ demo: $(READY)
 
 # two processes of one thread each; the GPU's kernels in Triton's interpreter
 test: $(READY_FOR_TESTS) lint
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --timeout 300
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --dist worksteal \
+		--timeout 300
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(RUN) -m pytest -m "not slow" \
 		-n 2 --timeout 300 tests/test_layers/test_triton.py
 

@@ -3,7 +3,7 @@
 In a config: ``custom_imports = dict(imports=['mmdet_scconv'],
 allow_failed_imports=False)``.
 
-Where torch alone is installed, ``mmdet_scconv.layers`` is all there is.
+Where only torch is installed, only ``mmdet_scconv.layers`` can be imported.
 """
 from . import stack
 from .version import __version__
@@ -32,7 +32,7 @@ else:
 
 
 def __getattr__(name: str):
-    """Says what to install where torch alone is."""
+    """Say what to install where only torch is installed."""
     if name in ('backbones', 'classification', 'datasets', 'hooks',
                 'pretrained'):
         stack.check_stack()

@@ -31,8 +31,8 @@ def write_atomically(path: str, data: bytes) -> None:
         with suppress(OSError):
             os.remove(part)
         raise
-    # the new name itself, too, where that can be asked for: some network
-    # shares let no folder be opened, or synchronised
+    # flush the new name, too, where that is possible: on some network shares a
+    # folder cannot be opened or flushed
     with suppress(OSError):
         folder = os.open(osp.dirname(path) or os.curdir, os.O_RDONLY)
         try:
@@ -45,8 +45,8 @@ def write_atomically(path: str, data: bytes) -> None:
 def new_folder(path: str) -> Iterator[str]:
     """A folder to fill, which becomes ``path`` at the end of the block.
 
-    So a folder of that name is always complete. What an interrupted process
-    left beside it is deleted by the next one.
+    A folder of that name is therefore always complete. Files that an
+    interrupted process left beside it are deleted by the next process.
 
     Raises:
         FileExistsError: If ``path`` exists.

@@ -1,8 +1,8 @@
 """Ends a run on several machines when one of them is lost.
 
 The collectives of gloo and NCCL wait many minutes, or for ever, for a machine
-that does not answer. Here each host counts up a key of torchrun's store, and
-looks at those of the others.
+that does not answer. Here each host increments a key in torchrun's store, and
+reads the keys of the others.
 """
 import ctypes
 import os
@@ -19,16 +19,16 @@ from torch.distributed import PrefixStore, TCPStore
 PR_SET_PDEATHSIG = 1
 FINISHED = 1 << 40  # no host counts so far
 EXIT_CODE = 75  # EX_TEMPFAIL
-# what gloo, NCCL and the store say when the other side is gone
+# messages of gloo, NCCL and the store when the other side is gone
 LOST = re.compile(
     r'gloo|nccl|connection (closed|reset)|broken pipe|timed? ?out', re.I)
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent ends, however it does.
+    """Let the kernel kill this process when its parent ends for any reason.
 
-    A worker whose torchrun was killed would train on, seen by nobody. Linux
-    alone; elsewhere nothing happens.
+    Without it a worker whose torchrun was killed would continue to train. Only
+    on Linux; elsewhere nothing happens.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
@@ -49,8 +49,8 @@ class HostWatch:
     """Watches the other hosts of a torchrun, and ends this process when one
     is silent.
 
-    Only time in which this process itself runs is counted: one that computes
-    for long without letting threads run takes nobody for lost.
+    Only time in which this process runs is counted: a process that computes
+    for long without letting threads run does not take others for lost.
 
     Args:
         limit (float): Seconds of silence that end the run.
@@ -82,7 +82,7 @@ class HostWatch:
         self.store.set(f'name{self.own}', own_name())
 
     def exchange(self) -> None:
-        """Give a sign of life, and look for those of the others."""
+        """Increment this host's key, and read those of the others."""
         if self.store is None:
             self.connect()
         # one of a host's processes is enough
@@ -135,14 +135,14 @@ class HostWatch:
                 'checkpoint.', flush=True)
 
     def finish(self) -> None:
-        """Tell the others that this host ends because it is done."""
+        """Tell the others that this host has finished."""
         if self.store is not None and os.environ['LOCAL_RANK'] == '0':
             with suppress(RuntimeError):
                 self.store.add(f'count{self.own}', FINISHED)
         self.silent.clear()
 
     def explain(self, error: Exception) -> None:
-        """Wait for what tells whether an error comes from a lost host."""
+        """Wait until it is known whether an error comes from a lost host."""
         if not LOST.search(str(error)):
             return
         deadline = time.monotonic() + 4 * self.interval

@@ -1,4 +1,4 @@
-"""The software that the package stands on: tested versions, and the check.
+"""The software that the package needs: tested versions, and their check.
 
 Standard library only: setup.py and the environment tool read this file
 before anything is installed.

@@ -1,4 +1,4 @@
-"""One table, three forms: on the terminal, as Markdown, as CSV."""
+"""Tables on the terminal, as Markdown and as CSV."""
 import csv
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAVY
 from rich.console import Console
 from rich.table import Table
 
-# where the output is no terminal, a file can be wider than one
+# used if the output is not a terminal
 WIDTH_OF_FILES = 160
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -20,7 +21,10 @@ import torch
 from hypothesis import settings
 from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.models.backbones import CSPNeXt, ResNet
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 # Before the package looks for its kernel there: the tests neither use the
 # user's cache nor write to it. xdist's workers inherit it.
@@ -59,7 +63,7 @@ def call_tool(path, *args):
     Returns:
         tuple: Exit code, and what was written to both streams.
     """
-    output = io.StringIO()  # loggers keep it beyond this call
+    output = io.StringIO()  # loggers keep the stream after this call
     code = None
     with same_environment(), pytest.MonkeyPatch.context() as patch, \
             redirect_stdout(output), redirect_stderr(output):
@@ -71,6 +75,13 @@ def call_tool(path, *args):
     if isinstance(code, str):  # Python prints a message, and ends with 1
         return 1, f'{output.getvalue()}{code}\n'
     return code or 0, output.getvalue()
+
+
+def free_port():
+    """For a group of processes; another one may run beside these tests."""
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return str(sock.getsockname()[1])
 
 
 def write_images(folder, names, seed=0):
@@ -144,14 +155,14 @@ def write_coco(root, classes, splits):
                     ])))
 
 
-# what a command line sets in its own process, as MMDetection's does, and
-# MMEngine for the workers of loaders; the process is that of all tests here
+# variables that a command line sets in its process, as MMDetection's does, and
+# MMEngine for the workers of loaders; here all tests share one process
 SET_BY_TOOLS = {'LOCAL_RANK', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS'}
 
 
 @contextmanager
 def same_environment():
-    """Nothing else is set by what the block runs; these go again."""
+    """Check that the block sets no other variables, and remove these."""
     before = dict(os.environ)
     yield
     after = dict(os.environ)
@@ -173,8 +184,17 @@ def environment_is_kept():
 
 @pytest.fixture(autouse=True)
 def default_scope():
-    """A runner leaves its own scope behind, in which names are looked up."""
+    """Restore the default scope, which a runner sets to its own."""
     DefaultScope.get_instance(f'test{time.time_ns()}', scope_name='mmdet')
+
+
+@pytest.fixture(autouse=True)
+def no_runner_before():
+    """A runner also leaves its visualizer and its messages behind: the next
+    one would get those of the same name, and its hooks the visualizer whose
+    name was new last."""
+    for cls in (Visualizer, DetLocalVisualizer, MessageHub):
+        cls._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

@@ -16,9 +16,9 @@ SCALE = (96, 64)
 
 
 def shrink(node):
-    """Resize images to ``SCALE``, load them in the main process, look at few
-    proposals, and keep all boxes: untrained, none may pass a score
-    threshold."""
+    """Resize images to ``SCALE``, load them in the main process, use few
+    proposals, and keep all boxes: untrained, none may pass a score threshold.
+    """
     if isinstance(node, ConfigDict):
         if node.get('type') in ('Resize', 'RandomResize'):
             node.scale = SCALE

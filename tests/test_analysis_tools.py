@@ -13,7 +13,7 @@ from conftest import REPO
 from mmdet.evaluation import DumpDetResults
 from mmdet.registry import MODELS
 
-from mmdet_scconv.visualization.models import read_config
+from mmdet_scconv.config import read_config
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 DENSE = '''

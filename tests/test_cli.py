@@ -17,13 +17,13 @@ from mmdet_scconv.cli import (
     leaving_process_group,
     load_config,
     picture_names,
-    read_config_file,
     set_resume,
     start,
     tta_settings,
     use_amp,
 )
 from mmdet_scconv.cli.processes import without_sync_bn
+from mmdet_scconv.config import read_config_file
 from mmdet_scconv.errors import CheckpointError, UserError
 
 PIPELINE = [
@@ -229,7 +229,7 @@ def test_sync_bn_becomes_bn():
     UserError('what is wrong'), CheckpointError('what is wrong'),
     KeyError('what is wrong')])
 def test_errors_in_one_line(error, monkeypatch):
-    """Those that a user can mend, and those that the tool names."""
+    """Those that a user can correct, and those that the tool names."""
     monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
     with pytest.raises(SystemExit, match='^train: .?what is wrong'), \
             errors_in_one_line(KeyError):

@@ -15,7 +15,7 @@ PACKAGE = 'mmdet_scconv'
 # registers something, is imported by no room.
 LEVELS = (
     ('layers', ),
-    ('version', 'errors', 'stack', 'atomic', 'hosts', 'tables'),
+    ('version', 'errors', 'stack', 'atomic', 'hosts', 'tables', 'config'),
     ('registry', ),
     ('pretrained', ),
     ('backbones', ),
@@ -129,6 +129,29 @@ def test_no_cycle_between_rooms():
 def test_no_cycle_between_modules_when_they_are_imported():
     check_acyclic((name, other) for name, imports in graph(
         REPO, inside_functions=False).items() for other in imports)
+
+
+def top_levels(path):
+    """The first parts of all absolute imports of a file; '' for a relative
+    one."""
+    for node in statements(ast.parse(path.read_text()), True):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split('.')[0] for alias in node.names)
+        else:
+            yield '' if node.level else node.module.split('.')[0]
+
+
+def test_tools_import_the_package_and_nothing_imports_them():
+    """But for make_env.py, which runs before the package can be imported, as
+    the other tool that installs."""
+    tools = list((REPO / 'tools').rglob('*.py'))
+    above = {'tools', 'tests', 'configs', *(path.stem for path in tools)}
+    for path in [*tools, *(REPO / PACKAGE).rglob('*.py')]:
+        found = set(top_levels(path))
+        if path.name == 'offline_stack.py':
+            found.remove('make_env')
+        assert not found & above, path
+        assert path not in tools or '' not in found, path
 
 
 def write(root, files):

@@ -11,7 +11,7 @@ def make_env():
 
 
 class Environment:
-    """Answers what torch says of the machine."""
+    """Answers for torch what it sees of the machine."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -224,7 +224,7 @@ class Once:
         self.function = lambda: None
 
 
-def test_a_kernel_that_cannot_be_built_is_no_failure(make_env, environment,
+def test_a_kernel_that_cannot_be_built_is_not_an_error(make_env, environment,
                                                      tmp_path, capfd):
     python = environment('true')
     assert make_env.build_kernel(python)

@@ -46,7 +46,8 @@ def dataset(cfg):
 
 @pytest.fixture
 def model(cfg):
-    """In training mode: what only looks would move its statistics."""
+    """In training mode, in which a forward pass would change its statistics.
+    """
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.train()
@@ -54,7 +55,7 @@ def model(cfg):
 
 
 def state(model):
-    """All that a use may leave in a model."""
+    """All that a use may change in a model."""
     modules = {
         name: (module.training, type(module),
                len(module._forward_hooks) + len(module._forward_pre_hooks),
@@ -98,7 +99,7 @@ def test_model(use, model, cfg, dataset):
       for form in ('as-is', 'textbook', 'deploy')),
 ], ids=['count', 'as-is', 'textbook', 'deploy'])
 def test_config(use, cfg):
-    """What is built of a config is another model's each time."""
+    """The config is unchanged, and each model is a new one."""
     model = copy.deepcopy(cfg.model)
     model.backbone.init_cfg = dict(type='Pretrained', checkpoint='no.pth')
     before = copy.deepcopy(model)

@@ -10,7 +10,7 @@ import sysconfig
 import venv
 
 import pytest
-from conftest import REPO
+from conftest import REPO, free_port
 from test_tools import SMALL
 
 CONFIG = 'demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
@@ -88,5 +88,5 @@ def test_installed_package_trains(kind, dist, python, tmp_path):
         os.path.join(mim, 'configs', CONFIG), 'run/epoch_1.pth', 2, *SMALL,
         cwd=folder,
         env=dict(os.environ, PYTHON=str(python), CUDA_VISIBLE_DEVICES='',
-                 OMP_NUM_THREADS='1', PORT='29631'))
+                 OMP_NUM_THREADS='1', PORT=free_port()))
     assert 'coco/bbox_mAP' in output

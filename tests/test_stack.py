@@ -1,4 +1,4 @@
-"""What a user reads where the MM stack is missing, too old or broken."""
+"""The messages if the MM stack is missing, too old or broken."""
 import importlib
 import subprocess
 import sys

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, free_port
 
 CONFIG = str(REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py')
 KILLS = 20
@@ -213,7 +213,7 @@ def test_two_processes_train_as_one(start, tmp_path):
 
     one = losses('one', 'train.py', 'plain.py')
     two = losses('two', 'dist_train.sh', 'plain.py', 2, batch_size=2,
-                 PORT='29621')
+                 PORT=free_port())
     doubled = losses('doubled', 'train.py', 'plain.py', lr=0.02)
     off, control = (((other - one).abs() / one) for other in (two, doubled))
     print(f'\nloss of one process {one[0]:.4f} ... {one[-1]:.4f}, of two '
@@ -228,7 +228,7 @@ def test_two_processes_train_as_one(start, tmp_path):
 
 def test_a_lost_worker_ends_the_run(start):
     run = start('dist_train.sh', CONFIG, 2, '--work-dir', 'run',
-                *options(100), PORT='29622')
+                *options(100), PORT=free_port())
     assert run.wait_for(lambda: 'Epoch(train)' in run.text())
     workers = [
         int(path.parent.name) for path in Path('/proc').glob('[0-9]*/environ')
@@ -245,12 +245,12 @@ def test_a_lost_worker_ends_the_run(start):
 def test_two_processes_end_well_30_times(start):
     """A process that left its group open was aborted in one run of many."""
     trained = start('dist_train.sh', CONFIG, 2, '--work-dir', 'run',
-                    *options(1), PORT='29623')
+                    *options(1), PORT=free_port())
     assert trained.finish() == 0, trained.text()[-3000:]
     begin = time.monotonic()
     for i in range(30):
         run = start('dist_test.sh', CONFIG, 'run/epoch_1.pth', 2,
-                    '--work-dir', 'tested', *options(1), PORT='29624')
+                    '--work-dir', 'tested', *options(1), PORT=free_port())
         assert run.finish() == 0, f'run {i}: {run.text()[-3000:]}'
         assert 'coco/bbox_mAP_50' in run.text()
     print(f'\n30 runs in {time.monotonic() - begin:.0f} s')

@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from conftest import REPO, call_tool
+from conftest import REPO, call_tool, free_port
 from mmengine.fileio import load
 
 from mmdet_scconv.datasets.digits import CLASSES
@@ -139,7 +139,7 @@ def test_dist_train_and_dist_test(tool):
     """Two processes on the CPU, over gloo; a work dir with a space. The rows
     of configs/scconv ask for SyncBatchNorm."""
     _, output = tool('dist_train.sh', CONFIG, 2, '--work-dir', 'work dir',
-                     *SMALL, 'sync_bn=torch', PORT='29611',
+                     *SMALL, 'sync_bn=torch', PORT=free_port(),
                      CUDA_VISIBLE_DEVICES='')
     assert output.count('SyncBatchNorm is trained as BatchNorm') == 1
     assert 'Distributed training: True' in output
@@ -147,7 +147,7 @@ def test_dist_train_and_dist_test(tool):
     # 8 images, 2 processes, 2 images each
     assert 'Epoch(train) [1][2/2]' in output
     _, output = tool('dist_test.sh', CONFIG, 'work dir/epoch_1.pth', 2, *SMALL,
-                     PORT='29612', CUDA_VISIBLE_DEVICES='')
+                     PORT=free_port(), CUDA_VISIBLE_DEVICES='')
     assert 'coco/bbox_mAP' in output
 
 
@@ -214,8 +214,7 @@ def test_resume_after_kill(tool):
     good = (tool.folder / 'run/epoch_1.pth').read_bytes()
     damaged.write_bytes(good[:len(good) // 2])
     (tool.folder / 'run/last_checkpoint').write_text('run/epoch_2.pth')
-    _, output = tool('train.py', CONFIG, '--resume', *options,
-                     fresh=True)
+    _, output = tool('train.py', CONFIG, '--resume', *options)
     assert 'run/epoch_2.pth is damaged' in output
     assert 'resumed epoch: 1, iter: 8' in output
     assert 'Epoch(train) [1]' not in output

@@ -34,7 +34,7 @@ class Rising(BaseMetric):
         return dict(acc=float(self.calls))
 
 
-class Noise(torch.utils.data.Dataset):
+class RandomInputs(torch.utils.data.Dataset):
     """Other numbers each time, as from a random augmentation."""
 
     def __len__(self):
@@ -54,7 +54,7 @@ def toy_runner(work_dir, max_epochs=3, hooks=(), workers=0, max_iters=None,
         batch_size=2,
         num_workers=workers,
         sampler=dict(type='DefaultSampler', shuffle=True),
-        dataset=Noise(),
+        dataset=RandomInputs(),
         collate_fn=dict(type='pseudo_collate'))
     endless = dict(plain, sampler=dict(type='InfiniteSampler'))
     return Runner(

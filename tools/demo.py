@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""The whole way on generated data: make it, train, evaluate, show.
+"""Make a generated data set, train on it, evaluate, and draw pictures.
 
-Run by `make demo`. Started again after an interruption, it goes on from the
+Run by `make demo`. After an interruption, the same command continues from the
 last checkpoint.
 """
 import argparse

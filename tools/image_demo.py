@@ -1,6 +1,5 @@
 #!/usr/bin/env python
 """Detect objects in images: pictures with boxes, and a JSON of predictions."""
-import argparse
 import json
 import os
 import os.path as osp
@@ -18,6 +17,7 @@ from mmdet_scconv.cli import (
     errors_in_one_line,
     find_images,
     load_weights,
+    new_parser,
     picture_names,
 )
 from mmdet_scconv.errors import UserError
@@ -25,7 +25,7 @@ from mmdet_scconv.visualization.fonts import use_font_for
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'inputs', nargs='+', help='image files, or folders of images')
     parser.add_argument('config', help='config file')

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 """Train and test every row of a table, and write the table.
 
-Each row runs as its own processes (train.py, then test.py), their output kept
-in its work dir. Started again, finished rows are skipped and broken ones
-resumed; a failed row does not stop the others. Results: results.csv,
-results.md, results.png and results.svg in the folder of the table, also of
-work dirs that were trained elsewhere and copied there (--collect).
+Each row runs in processes of its own (train.py, then test.py), whose output is
+kept in its work dir. If the command is repeated, finished rows are skipped and
+incomplete ones resumed; a failed row does not stop the others. Results:
+results.csv, results.md, results.png and results.svg in the folder of the
+table, also of work dirs that were trained elsewhere and copied there
+(--collect).
 """
-import argparse
 import os.path as osp
 import signal
 import sys
@@ -18,7 +18,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.cli import at_least, errors_in_one_line, new_parser
 from mmdet_scconv.errors import UserError
 from mmdet_scconv.paper.results import TableResults
 from mmdet_scconv.paper.rows import (
@@ -42,9 +42,7 @@ NAMES = [name for name, table in TABLES.items() if table.config]
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'what',
         nargs='+',
@@ -59,7 +57,7 @@ def parse_args():
         '--seeds', type=int, nargs='+', default=[0], help='default: 0')
     parser.add_argument(
         '--gpus',
-        type=int,
+        type=at_least(0),
         default=torch.cuda.device_count(),
         help='GPUs for each run, 0: the CPU (default: all). The learning rate '
         'is scaled with the total batch size')
@@ -82,8 +80,6 @@ def parse_args():
         help='run nothing, write the table from the work dirs below the '
         'folder, however they are arranged')
     args = parser.parse_args()
-    if args.gpus < 0:
-        parser.error(f'--gpus {args.gpus}: a number >= 0')
     for option in args.cfg_options:
         if '=' not in option:
             parser.error(f'--cfg-options {option}: must be KEY=VALUE')
@@ -124,8 +120,8 @@ def config_of(table: Table, row: Row, what: list[str]) -> str:
 
 
 def seconds_left(run: Run, results: dict, epochs: float) -> float | None:
-    """From the iterations that were logged: of this run, else of its row,
-    else of any row."""
+    """Computed from logged iterations: of this run, else of its row, else of
+    any row."""
     candidates = [
         *(r for r in results[run.name] if r.work_dir == run.work_dir),
         *results[run.name],

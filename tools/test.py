@@ -1,6 +1,5 @@
 #!/usr/bin/env python
 """Test (and evaluate) a detector or a classifier."""
-import argparse
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
@@ -17,6 +16,7 @@ from mmdet_scconv.cli import (
     load_config,
     load_data,
     load_weights,
+    new_parser,
     tta_settings,
 )
 from mmdet_scconv.hosts import watched_hosts
@@ -24,7 +24,7 @@ from mmdet_scconv.visualization.fonts import use_font_for
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(

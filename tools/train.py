@@ -1,6 +1,5 @@
 #!/usr/bin/env python
 """Train a detector or a classifier."""
-import argparse
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 
@@ -13,6 +12,7 @@ from mmdet_scconv.cli import (
     leaving_process_group,
     load_config,
     load_data,
+    new_parser,
     set_resume,
     use_amp,
 )
@@ -21,7 +21,7 @@ from mmdet_scconv.hosts import watched_hosts
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision')

@@ -17,12 +17,7 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         data_prefix=dict(img='train'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomPadCrop', size=32, padding=4),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackClsInputs')
-        ],
+        pipeline=[dict(type='LoadImageFromFile'), *_base_.train_pipeline],
         **dataset))
 val_dataloader = dict(
     batch_size=500,

@@ -7,12 +7,7 @@ _base_ = './scconv-r56_200e_cifar10.py'
 dataset = dict(
     type='ImageFolder', data_root='data/cifar10_jpg/', num_classes=10)
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackClsInputs')]
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomPadCrop', size=32, padding=4),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackClsInputs')
-]
+train_pipeline = [dict(type='LoadImageFromFile'), *_base_.train_pipeline]
 train_dataloader = dict(
     batch_size=32,
     dataset=dict(

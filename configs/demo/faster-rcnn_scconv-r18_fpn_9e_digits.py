@@ -1,5 +1,5 @@
-# The embedded default: an SCConv-ResNet from scratch on generated data, sized
-# for 2 CPU cores (`make demo`).
+# The demo: an SCConv-ResNet from scratch on generated data, sized for 2 CPU
+# cores (`make demo`).
 _base_ = [
     '../_base_/models/faster-rcnn_scconv-r18_fpn64.py',
     '../_base_/digits_runtime.py'

@@ -1,4 +1,4 @@
-"""ResNets for images of 32x32 pixels (CIFAR), their 3x3 replaced or not."""
+"""ResNets for images of 32x32 pixels (CIFAR), with or without a swap."""
 from mmcv.cnn import build_conv_layer
 from mmdet.models.backbones import ResNeXt
 from mmdet.models.backbones.resnet import BasicBlock
@@ -15,17 +15,17 @@ SMALL = {6 * n + 2: n for n in (3, 5, 7, 9, 18)}
 
 
 class CIFARResNetMixin:
-    """Stem and depths for CIFAR, put before a :class:`SwapResNet`.
+    """Stem and depths for CIFAR: a mixin for :class:`SwapResNet`.
 
     The stem is one 3x3 convolution without stride or pooling. Depth 20, 32,
     44, 56 and 110 are the networks of He et al., "Deep Residual Learning",
     CVPR 2016, Section 4.2: three stages of BasicBlocks, 16, 32 and 64 wide
-    (their shortcuts 1x1 convolutions). Other depths are ImageNet's. The last
-    stage alone is given out, unless ``out_indices`` says otherwise.
+    (their shortcuts are 1x1 convolutions). Other depths are ImageNet's. Only
+    the last stage is returned, unless ``out_indices`` says otherwise.
 
     Args:
         depth (int): 20, 32, 44, 56, 110; 18, 34, 50, 101, 152.
-        **kwargs: Of the backbone, but for ``deep_stem``.
+        **kwargs: Arguments of the backbone except ``deep_stem``.
 
     Raises:
         ValueError: For ``deep_stem=True``.
@@ -90,8 +90,9 @@ class CIFARResNeXt(CIFARResNetMixin, SwapResNet, ResNeXt):
     """ResNeXt-29 for CIFAR with any convolution as conv2.
 
     Paper: Xie et al., "Aggregated Residual Transformations for Deep Neural
-    Networks", CVPR 2017, Section 5.3: three stages of three blocks. The
-    cardinality is the dense convolution's: one in its place has no groups.
+    Networks", CVPR 2017, Section 5.3: three stages of three blocks. Only the
+    dense convolution has these groups; a convolution that replaces it has
+    none.
 
     Args:
         depth (int): 29.

@@ -2,10 +2,10 @@
 import torch
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers.common import check, is_int
+from .pre_activation import PreActivationNetwork
 from .swap_conv import swap_conv
 
 # layers of each of the four dense blocks
@@ -41,8 +41,8 @@ class DenseLayer(nn.Module):
 
 
 @MODELS.register_module()
-class CIFARDenseNet(BaseModule):
-    """DenseNet-BC of ImageNet's depths with any convolution as its 3x3.
+class CIFARDenseNet(PreActivationNetwork):
+    """DenseNet-BC with the depths for ImageNet and any convolution as 3x3.
 
     Paper: Huang et al., "Densely Connected Convolutional Networks", CVPR 2017,
     Table 1; a row of SCConv's Table 2. The stem is one 3x3 convolution without
@@ -69,17 +69,15 @@ class CIFARDenseNet(BaseModule):
                  conv2_cfg: dict | None = None,
                  norm_cfg: dict | None = None,
                  init_cfg: dict | list | None = None) -> None:
-        super().__init__(init_cfg or [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])
-        ])
+        super().__init__(init_cfg)
         check(depth in BLOCKS, 'depth', depth, f'one of {tuple(BLOCKS)}')
         check(is_int(growth_rate, 1), 'growth_rate', growth_rate,
               'an int >= 1')
         conv2_cfg = conv2_cfg or dict(type='Conv2d')
         norm_cfg = norm_cfg or dict(type='BN')
         width = 2 * growth_rate
-        self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        stages = {}
+        stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
         for i, length in enumerate(BLOCKS[depth]):
             layers = []
             if i:  # transition: half of the channels, half of the size
@@ -94,13 +92,5 @@ class CIFARDenseNet(BaseModule):
                 layer = DenseLayer(width, growth_rate, conv2_cfg, norm_cfg)
                 width = layer.out_channels
                 layers.append(layer)
-            self.add_module(f'block{i + 1}', nn.Sequential(*layers))
-        self.norm = build_norm_layer(norm_cfg, width)[1]
-        self.relu = nn.ReLU()
-        self.feat_dim = width  # of the output, for a classifier
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        x = self.stem(x)
-        for i in range(4):
-            x = getattr(self, f'block{i + 1}')(x)
-        return (self.relu(self.norm(x)), )
+            stages[f'block{i + 1}'] = nn.Sequential(*layers)
+        self.set_parts(stem, stages, norm_cfg, width)

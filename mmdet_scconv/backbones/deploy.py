@@ -1,4 +1,4 @@
-"""Modules in their form for inference."""
+"""Folds norms into convolutions, for inference."""
 from collections import Counter
 from collections.abc import Iterator
 
@@ -23,17 +23,18 @@ def deploy_backbone(detector: nn.Module) -> None:
         raise ValueError(
             f'backbone {type(backbone).__name__} has no switch_to_deploy(): '
             'only the backbones of mmdet_scconv have one; for an ordinary '
-            "one there is dict(type='Swapped', module=dict(type="
+            "one use dict(type='Swapped', module=dict(type="
             f"'{type(backbone).__name__}', ...), select=dict(include=()))")
     backbone.switch_to_deploy()
 
 
 def pairs(module: nn.Module, conv_type: type
           ) -> Iterator[tuple[nn.Module, str, str]]:
-    """Each convolution with the BatchNorm that follows it among the parts of
-    one module: that module, the names of both.
+    """Find each convolution that a BatchNorm follows in the same module.
+    Yields that module, and the names of both.
 
-    A convolution that several parts share is none: its norms differ.
+    A convolution that several modules share is left out, because its norms
+    differ.
     """
     places = Counter(id(child) for parent in module.modules()
                      for child in parent._modules.values())
@@ -52,7 +53,7 @@ def pairs(module: nn.Module, conv_type: type
 
 
 def deploy_alone(module: nn.Module) -> None:
-    """Replace, in place, each SCConv; shared ones by one that is shared."""
+    """Replace each remaining SCConv, in place; shared ones stay shared."""
     deployed = {}
     for parent in list(module.modules()):
         for name, conv in list(parent._modules.items()):
@@ -64,8 +65,8 @@ def deploy_alone(module: nn.Module) -> None:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Fold, in place, BatchNorms into the convolutions before them, and what
-    SCConv computes before it sees an image.
+    """Fold BatchNorms into the convolutions before them, in place, and replace
+    each SCConv by its form for inference.
 
     Args:
         module (nn.Module): In eval mode.
@@ -76,7 +77,7 @@ def fold_batch_norms(module: nn.Module) -> None:
             setattr(parent, conv, deployed)
             setattr(parent, norm, nn.Identity())
     deploy_alone(module)
-    # also those inside of convolutions that are not SCConv
+    # also those inside convolutions other than SCConv
     for parent, conv, norm in pairs(module, nn.Conv2d):
         setattr(parent, conv, fuse_conv_bn_eval(parent._modules[conv],
                                                 parent._modules[norm]))

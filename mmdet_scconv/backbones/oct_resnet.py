@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..layers.common import check, check_fraction, stride_pool
 from .cifar import CIFARResNetMixin
 
-# the part in full resolution, and the part in half of it, if there is one
+# the maps at full resolution, and those at half of it, if there are any
 Octaves = tuple[Tensor, Tensor | None]
 
 
@@ -23,8 +23,8 @@ class OctaveUnit(nn.Module):
     """Octave convolution and the norms of both parts of its output.
 
     Source: Section 3.2 of the paper. A stride is an average pooling of the
-    input; so is the way from high to low. From low to high, the output of the
-    convolution is upsampled (nearest).
+        input, as is the step from high to low. From low to high, the output of
+        the convolution is upsampled (nearest).
 
     Args:
         in_channels (tuple): Channels of the high and the low part of the
@@ -72,7 +72,7 @@ class OctaveUnit(nn.Module):
 
 
 class OctaveBottleneck(nn.Module):
-    """ResNet's Bottleneck of octave convolutions, the shortcut's too.
+    """ResNet's Bottleneck of octave convolutions, also in the shortcut.
 
     Args:
         in_channels (tuple): Channels of the high and the low part.
@@ -109,22 +109,23 @@ class OctaveBottleneck(nn.Module):
 
 @MODELS.register_module()
 class OctResNet(ResNet):
-    """ResNet of octave convolutions, the 1x1 too; depth 50, 101 or 152.
+    """ResNet of octave convolutions, also the 1x1; depth 50, 101 or 152.
 
-    The stem and the last stage are MMDetection's ResNet's, as in the paper.
-    Before the last stage, and in what is given out, the low part is upsampled
-    (nearest) and concatenated behind the high one. The paper upsamples behind
-    the first 1x1 of that stage; the 727M of SCConv's Table 2 need it before.
+    The stem and the last stage are those of MMDetection's ResNet, as in the
+    paper. Before the last stage, and in the outputs, the low part is upsampled
+    (nearest) and appended to the high part. The paper upsamples after the
+    first 1x1 of that stage; the 727M FLOPs of SCConv's Table 2 result only if
+    it is done before.
 
-    :class:`OctConvResNet` has its 3x3 convolutions alone in two resolutions,
-    and takes a dense ResNet's weights for all others.
+    In :class:`OctConvResNet` only the 3x3 convolutions work in two
+    resolutions; all others take a dense ResNet's weights.
 
     Args:
         depth (int): 50, 101 or 152.
         alpha (float): Share of the channels at half the resolution, between
             0 and 1. Defaults to 0.5.
-        **kwargs: Arguments of ``mmdet.ResNet``, with their meaning there, but
-            for those that change blocks: ``dilations``, ``style``, ``dcn``,
+        **kwargs: Arguments of ``mmdet.ResNet``, with their meaning there,
+            except those that change blocks: ``dilations``, ``style``, ``dcn``,
             ``plugins``, ``avg_down``, ``with_cp``.
 
     Shape: (N, 3, H, W) -> tuple of the stages in ``out_indices``, as
@@ -160,7 +161,7 @@ class OctResNet(ResNet):
                                      self.norm_cfg))
                 width = blocks[-1].out_channels
             setattr(self, name, nn.Sequential(*blocks))
-        # ResNet froze its stages before the new ones were there
+        # ResNet froze its stages before the new ones were built
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""The backbones by name: one line a convolution."""
+"""The backbones: one class for each convolution."""
 from mmdet.models.backbones import ResNeXt
 from mmdet.registry import MODELS
 from torch import nn
@@ -21,11 +21,11 @@ class SCConvResNet(SwapResNet):
 class SCConvResNeXt(SwapResNet, ResNeXt):
     """ResNeXt with SCConv in place of conv2, the grouped 3x3.
 
-    SCConv mixes all channels and has no ``groups``. The ResNeXt's groups go
-    to the one grouped convolution inside, the GWC (``gwc_groups``), unless
-    ``conv2_cfg`` names another number: that keeps its cardinality where there
-    is a 3x3, and is the cheaper choice. Width and everything around conv2
-    stay as they are.
+    SCConv mixes all channels and has no ``groups``. The ResNeXt's groups go to
+    the one grouped convolution inside, the GWC (``gwc_groups``), unless
+    ``conv2_cfg`` names another number: this keeps the cardinality of the 3x3
+    part, and is the cheaper choice. The width and everything around conv2 stay
+    as they are.
 
     **It saves nothing in the usual ResNeXts.** With C groups the grouped 3x3
     has 9/C w^2 weights at width w, the 1x1 parts of SCConv alone have 0.875
@@ -73,10 +73,10 @@ class SlimConvResNet(SwapResNet):
 
 @MODELS.register_module()
 class GhostResNet(SwapResNet):
-    """ResNet of Ghost modules (GhostNet, CVPR 2020), stem excepted.
+    """ResNet of Ghost modules (GhostNet, CVPR 2020), except for the stem.
 
     ``conv2_cfg`` holds options of :class:`mmdet_scconv.layers.GhostConv`,
-    which replaces every convolution of a block, the shortcut's too.
+    which replaces every convolution of a block and of its shortcut.
     """
 
     conv2_type = 'GhostConv'

@@ -1,5 +1,4 @@
-"""Which convolutions of a module are to be replaced, and why not the others.
-"""
+"""Which convolutions of a module are replaced, and why others are not."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
@@ -16,9 +15,9 @@ DENSE_TYPES = (nn.Conv2d, Conv2d)
 
 @dataclass(frozen=True)
 class FoundConv:
-    """A convolution of a module, and where it stands.
+    """A convolution of a module, and its place.
 
-    ``names`` are several where several parts share it.
+    It has several ``names`` if several modules share it.
     """
 
     names: tuple[str, ...]
@@ -36,15 +35,16 @@ class FoundConv:
 
 
 def is_convolution(module: nn.Module) -> bool:
-    """Whether a module is a convolution of any class: what is inside belongs
-    to it (the offsets of a deformable one, the parts of an SCConv)."""
+    """Whether a module is a convolution of any class. Convolutions inside it
+    (the offsets of a deformable one, the parts of an SCConv) are not replaced.
+    """
     weight = module._parameters.get('weight')
     return isinstance(module, (DropInConv, nn.Conv2d)) or (
         weight is not None and weight.dim() == 4)
 
 
 def find_convs(module: nn.Module) -> list[FoundConv]:
-    """All convolutions of a module, in its order, each of them once."""
+    """All convolutions of a module, in their order, each once."""
     found = {}
 
     def walk(parent: nn.Module, prefix: str) -> None:
@@ -63,15 +63,16 @@ def find_convs(module: nn.Module) -> list[FoundConv]:
 
 
 def as_tuple(value) -> tuple | None:
-    """A value or several of them; None is any."""
+    """One value or several as a tuple; None, which means any, stays None."""
     if value is None:
         return None
     return tuple(value) if isinstance(value, (tuple, list)) else (value, )
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern is a part's name, what precedes it ('stage4' for all
-    of ``stage4``), or has wildcards that fit ('*.conv2')."""
+    """Whether a pattern fits a name: it is the name, the name of a module
+    around it ('stage4' for all in ``stage4``), or has wildcards ('*.conv2').
+    """
     return fnmatchcase(name, pattern) or fnmatchcase(name, f'{pattern}.*')
 
 
@@ -85,14 +86,14 @@ class Select:
         stride (int | Sequence[int], optional): Likewise. Defaults to None.
         groups (int | Sequence[int], optional): Likewise. The default, 1, is
             a dense convolution.
-        min_channels (int): Fewest channels of input and output; keeps the
-            first convolution of an image, which has 3. Defaults to 16.
+        min_channels (int): Fewest channels of input and output; leaves out the
+            first convolution, whose input has 3. Defaults to 16.
         max_channels (int, optional): Most channels. Defaults to None.
         include (str | Sequence[str], optional): Names of parts, with
-            wildcards: 'stage4' is all of it, '*.conv2' what ends so. None:
-            all parts. Defaults to None.
-        exclude (str | Sequence[str]): Names that stay, likewise. Defaults to
-            none.
+            wildcards: 'stage4' for all in it, '*.conv2' for all names with
+                this end. None: all parts. Defaults to None.
+        exclude (str | Sequence[str]): Names that are not replaced, in the same
+            form. Defaults to none.
 
     Raises:
         ValueError: For a value of the wrong type; names the option.
@@ -108,7 +109,7 @@ class Select:
 
     @classmethod
     def of(cls, options: dict | None) -> 'Select':
-        """From a config's dict.
+        """Read the rules from a config's dict.
 
         Raises:
             ValueError: Also for an option that does not exist.
@@ -117,8 +118,9 @@ class Select:
         known = [field.name for field in fields(cls)]
         for name, value in options.items():
             if name not in known:
-                raise ValueError(f'select: {name}={value!r} is no option; '
-                                 f'there are {", ".join(known)}')
+                raise ValueError(
+                    f'select: {name}={value!r} is not an option; options are '
+                    f'{", ".join(known)}')
         return cls(**options)
 
     def __post_init__(self) -> None:
@@ -139,10 +141,10 @@ class Select:
                 name, getattr(self, name), 'a name, or several')
 
     def check_names(self, found: Sequence[FoundConv]) -> None:
-        """Check that each name is one of the module's.
+        """Check that each name fits a convolution of the module.
 
         Raises:
-            ValueError: If nothing has it; says which names there are.
+            ValueError: If one fits none; lists the names.
         """
         names = [name for conv in found for name in conv.names]
         for option in ('include', 'exclude'):
@@ -158,7 +160,7 @@ class Select:
 
     def reason_against(self, found: FoundConv,
                        module: nn.Module) -> str | None:
-        """Why a convolution of ``module`` is not to be replaced, if so."""
+        """Why a convolution of ``module`` is not replaced, None if it is."""
         return next(self._reasons(found, module), None)
 
     def _reasons(self, found: FoundConv, module: nn.Module) -> Iterator[str]:

@@ -1,5 +1,4 @@
 """One convolution built in place of another."""
-import inspect
 import math
 from functools import partial
 
@@ -20,6 +19,15 @@ def inner_norm(norm_cfg: dict, width: int) -> nn.Module:
     return build_norm_layer(cfg, width)[1]
 
 
+def class_of(conv_type: str | type) -> type | None:
+    """The class of a convolution; a name is looked up as ``build_conv_layer``
+    does, in the registry of the current scope, too. None if it is unknown."""
+    if not isinstance(conv_type, str):
+        return conv_type
+    with ROOT_MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(conv_type)
+
+
 def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     """Build the convolution ``cfg`` with the geometry of ``conv``.
 
@@ -27,8 +35,9 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
         conv (nn.Conv2d): The convolution to replace.
         cfg (dict): Type and options of the new one; it has ``conv``'s groups
             unless ``cfg`` names others.
-        norm_cfg (dict): MM config of the norms inside the new one, for
-            types that have any (a ``norm_layer`` argument).
+        norm_cfg (dict): MM config of the norms inside the new one. Only a
+            type that declares ``has_inner_norms = True`` gets them, as its
+            ``norm_layer`` argument.
 
     Returns:
         nn.Module: Its ``out_channels`` may differ from ``conv``'s.
@@ -36,13 +45,7 @@ def swap_conv(conv: nn.Conv2d, cfg: dict, norm_cfg: dict) -> nn.Module:
     cfg = dict(cfg)
     groups = cfg.pop('groups', conv.groups)
     options = {}
-    conv_type = cfg['type']
-    if not inspect.isclass(conv_type):
-        # where build_conv_layer looks, the registry of the current scope
-        # included
-        with ROOT_MODELS.switch_scope_and_registry(None) as registry:
-            conv_type = registry.get(conv_type)
-    if conv_type and 'norm_layer' in inspect.signature(conv_type).parameters:
+    if getattr(class_of(cfg['type']), 'has_inner_norms', False):
         options['norm_layer'] = partial(inner_norm, norm_cfg)
     return build_conv_layer(
         cfg,

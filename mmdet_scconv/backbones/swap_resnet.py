@@ -16,8 +16,8 @@ from .swapped_module import SwappedModule
 def check_arguments(backbone_type: type, names: dict) -> None:
     """Check that a backbone takes the arguments it is given.
 
-    A backbone that is swapped in a config is given those of the one that was
-    there before.
+    If a config changes only the type of its backbone, the new one is given the
+    arguments of the old one.
 
     Raises:
         ValueError: For one that it does not take; says which of MMDetection's
@@ -97,9 +97,9 @@ class SwapResNet(SwappedModule, ResNet):
     """ResNet whose blocks have another convolution as ``conv2``.
 
     In a Bottleneck that is the 3x3 (also where it has the stride); in a
-    BasicBlock the second 3x3, the one without stride (SCConv, Section 3.3
-    and Figure 1). The norm and the ReLU behind ``conv2`` stay; the norm goes
-    where the convolution ends with its own. With no stage swapped it is
+    BasicBlock the second 3x3, the one without stride (SCConv, Section 3.3 and
+    Figure 1). The norm and the ReLU after ``conv2`` stay; the norm is left out
+    if the convolution ends with a norm. With no stage swapped it is
     MMDetection's ResNet: same parameters, same outputs.
 
     Args:
@@ -109,12 +109,12 @@ class SwapResNet(SwappedModule, ResNet):
             built from ``norm_cfg``.
         stages_with_swap (Sequence[bool]): Stages whose blocks are swapped, at
             least ``num_stages`` values. Defaults to all.
-        swapped_init (str): How the swapped convolutions start where a
-            checkpoint has only the dense ones: 'fit' (to them, when a
+        swapped_init (str): How the swapped convolutions are initialised if a
+            checkpoint has only the dense ones: 'fit' (fitted to these when a
             training starts) or 'random'. Defaults to 'fit'.
-        freeze_without_weights (bool): Whether a training may freeze stages,
-            or keep BatchNorms at statistics (``norm_eval``), that no
-            checkpoint has filled. Defaults to False: it is an error, see
+        freeze_without_weights (bool): Whether a training may freeze stages, or
+            BatchNorm statistics (``norm_eval``), that no checkpoint has
+            filled. Defaults to False: this is an error, see
             :meth:`SwappedModule.train`.
         **kwargs: Arguments of ``mmdet.ResNet``, with their meaning there.
 
@@ -170,12 +170,12 @@ class SwapResNet(SwappedModule, ResNet):
             stages_with_swap=(False, ) * self.num_stages)
         self.note_swap(swapped_convs, dense_cfg, dense_shapes, swapped_init,
                        freeze_without_weights)
-        # ResNet froze its stages before the new convolutions were there
+        # ResNet froze its stages before the new convolutions were built
         self._freeze_stages()
 
     def convs_to_swap(self, block: nn.Module) -> dict[str, dict]:
-        """Names of the block's convolutions to replace, and options that
-        follow from the place of each."""
+        """Names of the block's convolutions to replace, each with the options
+        that depend on its place."""
         return {'conv2': {}}
 
     def _named_conv2_cfg(self, conv2_cfg: dict | None) -> dict:
@@ -194,7 +194,8 @@ class SwapResNet(SwappedModule, ResNet):
         return conv2_cfg
 
     def frozen_without_weights(self) -> str:
-        """By ResNet's options, and before ``train()`` has followed them."""
+        """As in :class:`SwappedModule`, but read from ResNet's options, which
+        ``train()`` has not applied yet."""
         return '. '.join(
             filter(None, (self._unfilled_stages(),
                           self._norms_without_statistics())))

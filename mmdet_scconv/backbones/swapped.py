@@ -3,75 +3,20 @@
 ``dict(type='Swapped', module=dict(type='CSPNeXt', ...))`` in a config.
 """
 import functools
-import logging
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS as ROOT_MODELS
 from torch import nn
 
 from ..layers import SCConv
 from ..layers.common import check
 from .select_convs import FoundConv, Select, find_convs
-from .swap_conv import swap_conv
+from .swap_conv import class_of, swap_conv
+from .swap_report import SwapReport
 from .swapped_module import SwappedModule
-
-SHOWN = 3  # names of a group in the log
-
-
-@dataclass
-class SwapReport:
-    """What was replaced in a module, and what not."""
-
-    module: str
-    """Class of the module."""
-    conv: str
-    """Type of the new convolutions."""
-    params: tuple[int, int] = (0, 0)
-    """Parameters of the module before and after."""
-    swapped: dict[str, str] = field(default_factory=dict)
-    """Size and channels by name, of the first name where parts share it."""
-    passed_over: dict[str, str] = field(default_factory=dict)
-    """Why not, by name."""
-    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """The other names of what was swapped, where parts share it."""
-    fitted: dict[str, str] = field(default_factory=dict)
-    """Options by name, where the width needs others than the default."""
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """The report in a few lines, each with its logging level."""
-        total = len(self.swapped) + len(self.passed_over)
-        before, after = (f'{count / 1e6:.3g}M' for count in self.params)
-        yield logging.INFO if self.swapped else logging.WARNING, (
-            f'{self.module}: {len(self.swapped)} of {total} convolutions '
-            f'swapped for {self.conv}, {before} -> {after} parameters')
-        for title, reasons in (('swapped', self.swapped),
-                               ('of these, for their width', self.fitted),
-                               ('passed over', self.passed_over)):
-            groups = defaultdict(list)
-            for name, reason in reasons.items():
-                groups[reason].append(name)
-            for reason, names in groups.items():
-                yield logging.INFO, f'  {title}, {reason}: {listed(names)}'
-
-    def log(self) -> None:
-        for level, line in self.lines():
-            print_log(line, logger='current', level=level)
-
-    def __str__(self) -> str:
-        return '\n'.join(line for _, line in self.lines())
-
-
-def listed(names: list[str]) -> str:
-    """The number of names and the first of them."""
-    more = ', ...' if len(names) > SHOWN else ''
-    return f'{len(names)} ({", ".join(names[:SHOWN])}{more})'
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -91,16 +36,14 @@ def registered_type(cfg: dict) -> type:
     """The class of a convolution's config.
 
     Raises:
-        ValueError: If there is no type, or none of this name.
+        ValueError: If it has no type, or an unknown one.
     """
     name = cfg.get('type')
     if not isinstance(name, str):
         check(isinstance(name, type), 'conv', cfg,
               "the name of a convolution, e.g. dict(type='SCConv')")
         return name
-    # where build_conv_layer looks, the registry of the current scope included
-    with ROOT_MODELS.switch_scope_and_registry(None) as registry:
-        found = registry.get(name)
+    found = class_of(name)
     check(found is not None, 'conv', cfg, f'no convolution is registered as '
           f'{name!r}; is the module that does it in custom_imports?')
     return found
@@ -108,10 +51,10 @@ def registered_type(cfg: dict) -> type:
 
 def fitting_options(conv: nn.Conv2d, cfg: dict,
                     conv_type: type) -> Iterator[dict]:
-    """Options to try one after the other, beside those that were given.
+    """Options to try one after the other, in addition to the given ones.
 
-    The groups inside of an SCConv (16 of the gate's norm, 2 of the GWC) do
-    not divide every width.
+    The groups inside an SCConv (16 of the gate's norm, 2 of the GWC) do not
+    divide every width.
     """
     yield {}
     if not issubclass(conv_type, SCConv):
@@ -126,14 +69,15 @@ def fitting_options(conv: nn.Conv2d, cfg: dict,
 
 def new_conv(found: FoundConv, cfg: dict, conv_type: type,
              norm_cfg: dict) -> tuple[nn.Module, dict]:
-    """Build what replaces a convolution: where it is, frozen as it is.
+    """Build the replacement of a convolution, on its device, frozen if it is
+    frozen.
 
     Returns:
         tuple: The new one; its options of :func:`fitting_options`.
 
     Raises:
-        ValueError: If the convolution cannot be built for this place; of the
-            options as given.
+        ValueError: If it cannot be built for this place; the error is that of
+            the given options.
     """
     conv, first_error = found.conv, None
     for options in fitting_options(conv, cfg, conv_type):
@@ -156,7 +100,7 @@ def new_conv(found: FoundConv, cfg: dict, conv_type: type,
 
 def replace(module: nn.Module, names: tuple[str, ...],
             new: nn.Module) -> None:
-    """Put one part under all its names."""
+    """Set a submodule under all its names."""
     for name in names:
         module.set_submodule(name, new)
         parent = module.get_submodule(name.rpartition('.')[0])
@@ -169,7 +113,7 @@ def swap_convs(module: nn.Module,
                select: Mapping | None = None) -> SwapReport:
     """Replace convolutions of a module, in place, under the same names.
 
-    A convolution that several parts share is replaced by one that they
+    A convolution that several modules share is replaced by one that they
     share. The new ones are randomly initialised. Norms stay.
 
     Args:
@@ -228,7 +172,7 @@ def swap_convs(module: nn.Module,
 
 @functools.cache
 def swapped_class(cls: type) -> type:
-    """The class of a swapped module: ``cls`` with what its weights need."""
+    """The class of a swapped module: ``cls`` with :class:`SwappedModule`."""
 
     def reduce(self, protocol):  # pickle does not find a class made here
         return empty, (cls, ), self.__dict__
@@ -241,7 +185,7 @@ def swapped_class(cls: type) -> type:
 
 
 def empty(cls: type) -> nn.Module:
-    """An instance for pickle and copy to fill."""
+    """An instance without attributes, which pickle and copy fill."""
     swapped = swapped_class(cls)
     return swapped.__new__(swapped)
 
@@ -263,19 +207,19 @@ def build_swapped(module: Mapping,
             conv=dict(type='SCConv'),
             select=dict(exclude='stem')))
 
-    The result is the module itself: an instance of its class, with the names
-    of its parts. Where nothing is selected, it computes the same and has the
-    same state dict.
+    The result is an instance of the module's class, with the same names of
+    submodules. If nothing is selected, its outputs and its state dict are
+    unchanged.
 
-    What was swapped is logged. The weights follow ``init_cfg`` as ever;
-    pretrained ones fill what fits, see :class:`.swapped_module.SwappedModule`.
+    What was swapped is logged. ``init_cfg`` works as usual; a pretrained
+    checkpoint fills what fits, see :class:`.swapped_module.SwappedModule`.
 
     Args:
         module (dict): Config of a backbone, neck or head.
         conv, select: See :func:`swap_convs`.
         swapped_init, freeze_without_weights: See :class:`SwappedModule`.
-        **options: More of the module's arguments: those of a base config,
-            and what a detector gives to its heads (``train_cfg`` ...).
+        **options: Further arguments of the module: those of a base config, and
+            those that a detector passes to its heads (``train_cfg`` ...).
 
     Returns:
         nn.Module: The attribute ``swap_report`` tells what was replaced.
@@ -288,8 +232,8 @@ def build_swapped(module: Mapping,
     dense_cfg['type'] = type(built)  # found from any scope
     check(
         isinstance(built, BaseModule), 'module', module,
-        f'{type(built).__name__} is no mmengine.model.BaseModule, which loads '
-        'weights by init_cfg')
+        f'{type(built).__name__} is not a mmengine.model.BaseModule, which '
+        'loads weights by init_cfg')
     dense_shapes = {k: v.shape for k, v in built.state_dict().items()}
     report = swap_convs(built, conv, select)
     report.log()

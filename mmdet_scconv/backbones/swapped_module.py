@@ -1,4 +1,4 @@
-"""What a module with swapped convolutions has beyond the one that it was."""
+"""The methods that a module with swapped convolutions has in addition."""
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -20,23 +20,23 @@ from .missing_kernel import log_missing_kernel
 
 
 class SwappedModule:
-    """Put before a ``BaseModule``: reports of what a checkpoint gave, a start
-    from a dense network's weights, an error where a training would freeze
-    random weights, a form for inference.
+    """A mixin for a ``BaseModule``. It reports what a checkpoint filled,
+    starts from a dense network's weights, raises an error where a training
+    would freeze random weights, and folds BatchNorms for inference.
 
-    ``swapped_init`` says how the swapped convolutions start where a checkpoint
-    has only the dense ones that they replace: 'fit', fitted to them when a
-    training starts (:mod:`mmdet_scconv.warm_start`), or 'random'.
+    ``swapped_init`` says how the swapped convolutions are initialised if a
+    checkpoint has only the dense ones that they replace: 'fit', fitted to
+    these when a training starts (:mod:`mmdet_scconv.warm_start`), or 'random'.
 
     ``freeze_without_weights`` says whether a training may freeze parameters,
-    or keep BatchNorms at statistics (``norm_eval``), that no checkpoint has
-    filled. False is an error, see :meth:`train`.
+    or BatchNorm statistics (``norm_eval``), that no checkpoint has filled. If
+    False, this is an error, see :meth:`train`.
     """
 
     load_report: LoadReport | None = None
     # whether switch_to_deploy() was called
     deployed = False
-    # whether the log has it that random weights are frozen
+    # whether frozen random weights were logged
     _warned = False
 
     def note_swap(self, swapped_convs: Sequence[str], dense_cfg: Mapping,
@@ -55,7 +55,7 @@ class SwappedModule:
               "'fit' or 'random'")
         self.swapped_init = swapped_init
         self.dense_cfg = dense_cfg
-        # what load_pretrained asks for, and what it says
+        # read and set by load_pretrained
         self.swapped_convs = list(swapped_convs)
         self.dense_shapes = dict(dense_shapes)
         self.freeze_without_weights = freeze_without_weights
@@ -66,7 +66,8 @@ class SwappedModule:
 
     def keep_dense(self, state_dict: Mapping[str, Tensor],
                    prefix: str = '') -> None:
-        """Remember the tensors of a dense network that have no place here."""
+        """Keep the tensors of a dense network that this module has no place
+        for."""
         own = self.state_dict()
         for name, shape in self.dense_shapes.items():
             value = state_dict.get(prefix + name)
@@ -76,7 +77,7 @@ class SwappedModule:
 
     def to_be_fitted(self) -> bool:
         """Whether the swapped convolutions will be fitted to the dense ones:
-        those are known, and no checkpoint has filled any of the new ones."""
+        these are known, and no checkpoint has filled any of the new ones."""
         return self._has_dense_start() and not self._why_no_fit()
 
     def _has_dense_start(self) -> bool:
@@ -93,7 +94,7 @@ class SwappedModule:
         return tuple(f'{name}.' for name in self.swapped_convs)
 
     def _why_no_fit(self) -> str | None:
-        """What keeps the swapped convolutions from being fitted."""
+        """Why the swapped convolutions cannot be fitted, None if they can."""
         first = next(m for m in self.modules() if isinstance(m, nn.Conv2d))
         if first.in_channels != 3:
             return 'only a network whose inputs are images can be fitted'
@@ -117,18 +118,19 @@ class SwappedModule:
         return dense
 
     def note_fitted(self) -> None:
-        """To be called when what the dense network has not was fitted."""
+        """To be called when the swapped convolutions were fitted."""
         self._filled.update(name for name, value in self.state_dict().items()
                             if self.dense_shapes.get(name) != value.shape)
         self._dense_weights.clear()
 
     def train(self, mode: bool = True) -> nn.Module:
-        """As the module's own (``norm_eval``, frozen stages).
+        """Set the mode as the module itself does (``norm_eval``, frozen
+        stages).
 
-        All training loops call it after the weights were initialised, and a
-        checkpoint of ``load_from`` or a resumed one was loaded. So it is here
-        that swapped convolutions are fitted, unless a hook has done it, and
-        that a training ends which would freeze what nothing has filled.
+        All training loops call it after the weights were initialised, and
+        after ``load_from`` or a resumed checkpoint was loaded. Therefore
+        swapped convolutions are fitted here, unless a hook has done it, and a
+        training that would freeze random weights is stopped here.
 
         Returns:
             nn.Module: Itself.
@@ -174,8 +176,8 @@ class SwappedModule:
 
     def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args,
                               **kwargs) -> None:
-        """Part of every way to load a state dict, torch's and MMEngine's, of
-        the module or of what it is in: note what it fills."""
+        """Note what a state dict fills. torch and MMEngine call this method
+        whenever they load one, also of a module around this one."""
         self._filled.update(
             name for name, value in chain(self.named_parameters(),
                                           self.named_buffers())
@@ -185,17 +187,17 @@ class SwappedModule:
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def init_weights(self) -> None:
-        """Initialise as the module does, and say what was loaded.
+        """Initialise as the module itself does, and log what was loaded.
 
         ``Pretrained`` becomes this package's
         :class:`mmdet_scconv.pretrained.CheckedPretrained`; its report is
-        logged and kept as ``load_report``. What is frozen without weights is
-        an error when the training starts (:meth:`train`), as ``load_from``
-        and a resumed checkpoint come later.
+        logged and kept as ``load_report``. Frozen random weights are an error
+        only when the training starts (:meth:`train`), as ``load_from`` and a
+        resumed checkpoint are loaded later.
 
         Raises:
-            FileNotFoundError: If a pretrained checkpoint cannot be had; says
-                which file to put where.
+            FileNotFoundError: If a pretrained checkpoint is not there and
+                cannot be downloaded; says which file to put where.
             ValueError: If it is damaged, or does not fit.
         """
         prepare_pretrained(self)
@@ -203,14 +205,15 @@ class SwappedModule:
         super().init_weights()
 
     def frozen_without_weights(self) -> str:
-        """What is frozen and was filled by no checkpoint, in words; '' if
-        there is nothing: nothing was swapped, or nothing is trained at all (a
-        teacher)."""
+        """A text that names what is frozen and was filled by no checkpoint. It
+        is '' if there is none, nothing was swapped, or nothing is trained at
+        all (a teacher)."""
         parameters = dict(self.named_parameters())
         if not self.swapped_convs or not any(
                 p.requires_grad for p in parameters.values()):
             return ''
-        # norms without learnable weights need none, hence the dimensions
+        # only tensors of two dimensions or more: norms need no pretrained
+        # weights
         frozen = [name for name, p in parameters.items()
                   if not p.requires_grad and p.dim() > 1
                   and name not in self._filled]
@@ -233,10 +236,9 @@ class SwappedModule:
     def switch_to_deploy(self) -> nn.Module:
         """Fold the BatchNorms into the convolutions, in place.
 
-        For inference alone: it leaves eval mode on, parameters without
-        gradients, and keys that are no checkpoint's. Same outputs but for
-        rounding. Norms other than BatchNorms stay, and so does what a
-        convolution other than SCConv does between its own.
+        For inference only: the module stays in eval mode, its parameters have
+        no gradients, and its state dict fits no checkpoint. Outputs are the
+        same except for rounding. Norms other than BatchNorms are not folded.
 
         Returns:
             nn.Module: Itself; a second call changes nothing.

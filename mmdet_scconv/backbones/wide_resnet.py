@@ -1,10 +1,10 @@
 """Wide ResNet for images of 32x32 pixels (CIFAR)."""
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers.common import check, is_int
+from .pre_activation import PreActivationNetwork
 from .swap_conv import swap_conv
 
 
@@ -43,7 +43,7 @@ class WideBasicBlock(nn.Module):
 
 
 @MODELS.register_module()
-class CIFARWideResNet(BaseModule):
+class CIFARWideResNet(PreActivationNetwork):
     """Wide ResNet with any convolution as conv2 of a block.
 
     Paper: Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016: WRN-28
@@ -73,10 +73,7 @@ class CIFARWideResNet(BaseModule):
                  conv2_cfg: dict | None = None,
                  norm_cfg: dict | None = None,
                  init_cfg: dict | list | None = None) -> None:
-        super().__init__(init_cfg or [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])
-        ])
+        super().__init__(init_cfg)
         check(
             is_int(depth, 10) and (depth - 4) % 6 == 0, 'depth', depth,
             '6n + 4, e.g. 28')
@@ -85,7 +82,8 @@ class CIFARWideResNet(BaseModule):
             'an int >= 1')
         conv2_cfg = conv2_cfg or dict(type='Conv2d')
         norm_cfg = norm_cfg or dict(type='BN')
-        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        stages = {}
+        stem = nn.Conv2d(3, 16, 3, padding=1)
         width = 16
         for i in range(3):
             in_channels, width = width, 16 * 2**i * widen_factor
@@ -94,11 +92,5 @@ class CIFARWideResNet(BaseModule):
                                2 if i and j == 0 else 1, conv2_cfg, norm_cfg)
                 for j in range((depth - 4) // 6)
             ]
-            self.add_module(f'layer{i + 1}', nn.Sequential(*blocks))
-        self.norm = build_norm_layer(norm_cfg, width)[1]
-        self.relu = nn.ReLU()
-        self.feat_dim = width  # of the output, for a classifier
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        x = self.layer3(self.layer2(self.layer1(self.stem(x))))
-        return (self.relu(self.norm(x)), )
+            stages[f'layer{i + 1}'] = nn.Sequential(*blocks)
+        self.set_parts(stem, stages, norm_cfg, width)

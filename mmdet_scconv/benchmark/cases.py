@@ -1,4 +1,4 @@
-"""What a benchmark measures: its cases, and what a case needs of a model.
+"""The cases of a benchmark, and what a case needs of a model.
 
 The models are built by models.py, of configs, or by convolutions.py.
 """
@@ -11,10 +11,10 @@ PARTS = ('backbone', 'detector', 'layer')
 TASKS = ('inference', 'training')
 FORMS = ('as-is', 'textbook', 'deploy')
 EXECUTIONS = ('eager', 'compile', 'cuda-graphs')
-# what a training step trains: as the config says, or all parameters, with
-# BatchNorm at its running statistics or at those of the batch
+# what a training step trains: 'shipped' as the config says, else all
+# parameters, with BatchNorm at running statistics or those of the batch
 REGIMES = ('shipped', 'norm-eval', 'batch-statistics')
-# 'fp32' and 'tf32' differ on GPUs alone; the others are autocast (AMP)
+# 'fp32' and 'tf32' differ only on GPUs; the others are autocast (AMP)
 DTYPES = {
     'fp32': None,
     'tf32': None,
@@ -25,7 +25,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """What all systems of one comparison have in common.
+    """The settings that all systems of one comparison share.
 
     Args:
         part (str): One of ``PARTS``; 'layer': the second block's conv2 of
@@ -85,7 +85,7 @@ def random_images(case: Case) -> Tensor:
 
 def layer_inputs(backbone: nn.Module,
                  case: Case) -> list[tuple[nn.Module, Tensor]]:
-    """conv2 of each stage's second block, and what comes into it."""
+    """conv2 of each stage's second block, and its input."""
     found = []
     convs = [getattr(backbone, name)[1].conv2 for name in backbone.res_layers]
     handles = [

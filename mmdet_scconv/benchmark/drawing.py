@@ -1,4 +1,4 @@
-"""Times side by side: as lines of a table, and as a figure."""
+"""Times of a comparison as rows of a table and as a figure."""
 from matplotlib.figure import Figure
 
 from .cases import Case

@@ -1,8 +1,8 @@
 """Run time of models side by side: interleaved, as ratios, with spread.
 
-Absolute times of a shared machine are not stable. So every round runs each
-system once, the ratio to the first system is taken within the round, and the
-median over the rounds is what counts.
+Absolute times of a shared machine are not stable. Therefore each round runs
+each system once and gives its ratio to the first system; the result is the
+median over the rounds.
 """
 import contextlib
 import platform
@@ -52,7 +52,7 @@ class Timing:
 
 
 def environment(device: str) -> str:
-    """Hardware and software that a time depends on, in one line."""
+    """The hardware and software that times depend on, in one line."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError), open('/proc/cpuinfo') as f:
         models = [line.split(':', 1)[1].strip() for line in f
@@ -78,9 +78,9 @@ def plain(outputs: Tensor | Sequence):
 def give_plain_outputs(detector: nn.Module) -> None:
     """Let the neck and the heads of a detector return contiguous float32.
 
-    On CPUs mmcv's NMS and RoIAlign take nothing but float32, and its RoIAlign
-    gives wrong results for channels_last maps. The layers inside run in the
-    dtype and the memory format of the case.
+    On CPUs mmcv's NMS and RoIAlign take only float32, and its RoIAlign gives
+    wrong results for channels_last maps. The layers inside run in the dtype
+    and the memory format of the case.
     """
     for name in ('neck', 'rpn_head', 'bbox_head', 'roi_head.bbox_head'):
         with contextlib.suppress(AttributeError):  # not in this detector
@@ -179,7 +179,7 @@ def precision(case: Case) -> Iterator[None]:
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Others that keep ``count`` cores busy meanwhile."""
+    """Run processes that keep ``count`` cores busy while the block runs."""
     others = [
         subprocess.Popen(  # noqa: S603 (fixed arguments)
             [sys.executable, '-c', 'while True: sum(range(10000))'])
@@ -195,7 +195,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 def kept_for_backward(forward: Callable[[], list[Tensor]],
                       device: str) -> float:
-    """MB that a forward pass leaves allocated, its outputs included."""
+    """MB that are allocated after a forward pass, its outputs included."""
     if device == 'cuda':
         before = torch.cuda.memory_allocated()
         outputs = forward()  # noqa: F841 (keeps them)
@@ -208,7 +208,7 @@ def kept_for_backward(forward: Callable[[], list[Tensor]],
 
 
 def timed(step: Callable[[], None], case: Case) -> float:
-    """Seconds of one step, all of a GPU's work included."""
+    """Seconds of one step, including the GPU's work."""
     if case.device == 'cuda':
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -230,7 +230,7 @@ def compare(case: Case,
         systems (dict): Names; of each a function that builds its model for
             the case: of models.py or convolutions.py.
         rounds (int): Runs of each system. Defaults to 11.
-        warm_up (int): Runs of each before, compilation among them.
+        warm_up (int): Runs of each before the rounds, with the compilation.
             Defaults to 2.
         load (int): Processes that compete for the cores. Defaults to 0.
 
@@ -253,7 +253,7 @@ def compare(case: Case,
             progress.advance(task)
         for i in range(rounds):
             order = range(len(steps))
-            # each has each of the others before it
+            # each system follows each other one equally often
             for j in order if i % 2 else reversed(order):
                 timings[j].seconds.append(timed(steps[j], case))
             for timing in timings:

@@ -39,7 +39,7 @@ def set_norm_statistics(backbone: nn.Module,
     """Set the running statistics of BatchNorms to those of images.
 
     Otherwise the activations of a randomly initialised network overflow, and
-    infinite numbers take another time than ordinary ones.
+    computing with infinite numbers takes another time.
 
     Args:
         images (Tensor): (N, 3, H, W). Defaults to random ones; on pictures,
@@ -60,7 +60,8 @@ def set_norm_statistics(backbone: nn.Module,
 
 
 def build(cfg: dict, form: str, case: Case) -> nn.Module:
-    """One system's model (the backbone where the case is not of detectors).
+    """Build one system's model (only the backbone if the case is not of
+    detectors).
 
     Raises:
         ValueError: If the form does not fit: textbook without SCConv,

@@ -1,4 +1,4 @@
-"""MMDetection's own configs, and their backbones swapped."""
+"""MMDetection's configs, and how their backbones are swapped."""
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +17,8 @@ TRAINED = dict(frozen_stages=-1, norm_eval=False)
 
 
 def takes(backbone: str) -> set[str]:
-    """Arguments of a registered backbone, and those of its bases that it
-    hands on."""
+    """Arguments of a registered backbone, with those of its bases that it
+    passes on."""
     names = set()
     for cls in getattr(MODELS.get(backbone), '__mro__', ()):
         if '__init__' in vars(cls):
@@ -30,7 +30,7 @@ def takes(backbone: str) -> set[str]:
 
 
 def swapped_convs_of(backbone: dict) -> dict:
-    """The config of any backbone, of :func:`build_swapped` with SCConv."""
+    """The config of any backbone, swapped by :func:`build_swapped`."""
     trained = {name: value for name, value in TRAINED.items()
                if name in takes(backbone['type'])}
     return dict(type=ANY, module={**backbone, **trained},
@@ -40,10 +40,10 @@ def swapped_convs_of(backbone: dict) -> dict:
 def swapped(backbone: dict, name: str) -> dict:
     """The config of a backbone, of type ``name`` instead.
 
-    As a user would write it who has no weights for the new convolutions:
-    nothing is frozen and BatchNorm learns, for which an ``eps`` of 0 becomes
-    its default. A ResNetV1d becomes its two options. Stages with deformable
-    convolutions keep those.
+    It is as a user without weights for the new convolutions would write it:
+    nothing is frozen and BatchNorm is trained, for which an ``eps`` of 0 is
+    replaced by its default. A ResNetV1d is replaced by its two options. Stages
+    with deformable convolutions keep them.
 
     Args:
         backbone (dict): Of type ResNet, ResNetV1d or ResNeXt; of any for
@@ -97,7 +97,7 @@ def type_of(backbone: dict) -> str:
 
 
 def swap_in_model(model: dict, name: str | None) -> str:
-    """Swap, in place, the backbones that can be.
+    """Swap, in place, all backbones that can be swapped.
 
     Args:
         model (dict): The model's config.
@@ -122,8 +122,8 @@ def swap_in_model(model: dict, name: str | None) -> str:
 
 
 def remove_weights(model: dict) -> None:
-    """Remove, in place, all that would load weights; find the teacher's
-    config where MMDetection is installed."""
+    """Remove, in place, all settings that load weights; find the teacher's
+    config in the installed MMDetection."""
     for key in ('pretrained', 'teacher_ckpt'):
         if key in model:
             model[key] = None
@@ -154,9 +154,9 @@ def load_config(path: str) -> Config:
 
 
 def stock_models(folder: Path) -> Iterator[tuple[str, dict]]:
-    """Name and model of the configs of one of MMDetection's folders that
-    load here: those with ``r50`` in their name first, then by the length of
-    the name, then by the alphabet."""
+    """Name and model of the configs in one of MMDetection's folders, of those
+    that can be loaded here: first those with ``r50`` in their name, then by
+    length of the name, then in alphabetical order."""
     files = sorted(
         folder.glob('*.py'),
         key=lambda path: ('r50' not in path.name, len(path.name), path.name))

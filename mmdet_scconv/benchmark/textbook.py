@@ -1,8 +1,8 @@
-"""SCConv written down as it reads in the paper: what benchmarks compare with.
+"""SCConv as written in the paper, for benchmarks to compare with.
 
-It has the form of the copies that people paste, without their errors: the
-same function as :class:`mmdet_scconv.layers.SCConv`, from the same weights,
-with a map for every symbol and a fuse that is 2C wide.
+It has the form of the copies in circulation, without their errors: it computes
+the same as :class:`mmdet_scconv.layers.SCConv`, from the same weights, with a
+map for every symbol and a fuse that is 2C wide.
 """
 import torch
 import torch.nn.functional as F

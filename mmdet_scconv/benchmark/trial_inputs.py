@@ -11,7 +11,7 @@ NUM_BOXES = 3
 
 
 def num_classes(model: dict) -> int:
-    """Of the head with the fewest."""
+    """The number of classes of the head with the fewest."""
     found = [model['num_classes']] if isinstance(
         model.get('num_classes'), int) else []
     parts = [

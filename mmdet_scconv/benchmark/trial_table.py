@@ -1,4 +1,4 @@
-"""Which detectors work with a backbone: a table, as Markdown too."""
+"""A table of the detectors that work with a backbone, also as Markdown."""
 import os
 
 import mmcv

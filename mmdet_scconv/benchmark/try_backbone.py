@@ -1,4 +1,4 @@
-"""Whether a detector works with another backbone: one step of each kind.
+"""Tries a detector with another backbone: one training and one test step.
 
 A stock config is built with its ResNet or ResNeXt swapped, or with the
 convolutions of any backbone swapped, without weights, in its full width and
@@ -16,7 +16,6 @@ from mmdet.registry import MODELS
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from .stock_configs import load_config, remove_weights, swap_in_model
@@ -74,8 +73,8 @@ def test_step(model: nn.Module, data: dict) -> None:
 
 
 def swapped_parts(model: nn.Module) -> str:
-    """How many convolutions a ``Swapped`` has replaced, and the parameters
-    that it had before, in words."""
+    """A text about the convolutions that a ``Swapped`` has replaced, and its
+    parameters before."""
     reports = [part.swap_report for part in model.modules()
                if hasattr(part, 'swap_report')]
     return ''.join(
@@ -86,11 +85,11 @@ def swapped_parts(model: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of a config with one backbone.
+    """The result of trying a config with one backbone.
 
-    ``failed`` is empty where all went well, else the step: 'build', 'train',
-    'test' (a crash or a timeout: 'run'); ``error`` says why. ``params`` are
-    the backbone's.
+    ``failed`` is empty if all worked, else the step: 'build', 'train', 'test'
+    (a crash or a timeout: 'run'); ``error`` says why. ``params``: number of
+    the backbone's parameters.
     """
 
     backbone: str = ''
@@ -113,8 +112,6 @@ def attempt(config: str, backbone: str | None,
     done, step = Attempt(), 'build'
     try:
         cfg = load_config(config)
-        if cfg.get('custom_imports'):
-            import_modules_from_strings(**cfg.custom_imports)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         model_cfg = cfg.model
         remove_weights(model_cfg)
@@ -136,7 +133,7 @@ def attempt(config: str, backbone: str | None,
         test_step(model, random_images(model_cfg, size))
     except Exception as error:  # any error goes into the table
         traceback.print_exc()
-        # an assert mostly has no message
+        # an assert usually has no message
         text = str(error).strip() or traceback.extract_tb(
             error.__traceback__)[-1].line
         text = ' '.join(text.splitlines()[0].split())
@@ -181,7 +178,7 @@ def attempt_apart(config: str,
     try:
         if here.poll(timeout):
             return here.recv()
-        error = f'no end after {timeout:.0f} s'
+        error = f'not finished after {timeout:.0f} s'
     except EOFError:
         process.join()
         error = f'the process ended with exit code {process.exitcode}'

@@ -1,7 +1,7 @@
 """Whether a failure is due to the swapped backbone or to MMDetection.
 
-Where the swapped detector fails, the stock config is tried in the same way.
-If that fails, too, both are tried on larger images.
+If the swapped detector fails, the stock config is tried in the same way. If
+that also fails, both are tried on larger images.
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,5 +63,5 @@ def try_config(config: str,
         if trial.works or trial.fails_by_swap:
             break
         if new.failed not in ('train', 'test'):
-            break  # larger images change nothing
+            break  # a larger image would change nothing
     return trial

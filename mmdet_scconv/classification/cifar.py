@@ -5,7 +5,7 @@
 
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
 2009; https://www.cs.toronto.edu/~kriz/cifar.html. The files are pickles of
-Python 2, which could run any code; :func:`read_batch` lets them run none.
+Python 2, which could run any code; :func:`read_batch` runs none of it.
 """
 import io
 import math
@@ -84,8 +84,8 @@ def read_batch(path: str, label_key: str) -> tuple[np.ndarray, list[int]]:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it is no file of CIFAR, damaged, or has anything else
-            in it, which is not run.
+        ValueError: If it is not a file of CIFAR, is damaged, or holds anything
+            else; that is not run.
     """
     try:
         with open(path, 'rb') as f:
@@ -104,7 +104,7 @@ def read_batch(path: str, label_key: str) -> tuple[np.ndarray, list[int]]:
             raise ValueError(f'{len(labels)} labels, images of shape '
                              f'{pixels.shape}')
         if not all(type(label) is int and label >= 0 for label in labels):
-            raise ValueError('labels that are no numbers')
+            raise ValueError('labels that are not numbers')
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f'{path} is not a file of CIFAR, or damaged: '
                          f'{type(error).__name__}: {error}') from error
@@ -113,7 +113,8 @@ def read_batch(path: str, label_key: str) -> tuple[np.ndarray, list[int]]:
 
 
 class CIFAR(BaseDataset):
-    """What both data sets share; an entry has ``img`` and ``gt_label``.
+    """The common base of both data sets; an entry has ``img`` and
+    ``gt_label``.
 
     Args:
         split (str): 'train' or 'test'. Defaults to 'train'.

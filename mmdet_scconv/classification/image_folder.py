@@ -17,8 +17,8 @@ class ImageFolder(BaseDataset):
     ``.ipynb_checkpoints``) are left out.
 
     Args:
-        num_classes (int): How many class folders there must be: labels would
-            be shifted where one is missing. Defaults to any number.
+        num_classes (int): The required number of class folders: a missing one
+            would shift the labels. Defaults to any number.
         data_prefix (dict): ``img`` is the folder of the class folders.
             Defaults to ``data_root`` itself.
         **kwargs: Of ``mmengine.dataset.BaseDataset``: ``data_root``,

@@ -23,7 +23,7 @@ class TopKAccuracy(BaseMetric):
             and so on, from 0 to 1.
 
     Raises:
-        ValueError: For a k < 1, or one that is no smaller than the number of
+        ValueError: For a k < 1, or a k that is not smaller than the number of
             classes and hence always right.
     """
 
@@ -39,7 +39,8 @@ class TopKAccuracy(BaseMetric):
               'an int >= 1, or several of them')
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Keep of each image how many other classes have no lower score."""
+        """Keep, for each image, the number of other classes whose score is not
+        lower."""
         scores = torch.stack([s['pred_scores'] for s in data_samples])
         labels = torch.stack([s['gt_label'] for s in data_samples])
         check(

@@ -62,7 +62,7 @@ class RandomResizedCrop(BaseTransform):
             if 0 < h <= height and 0 < w <= width:
                 return (np.random.randint(height - h + 1),
                         np.random.randint(width - w + 1), h, w)
-        # a very flat or very high image: the largest part with a valid ratio
+        # a very wide or very high image: the largest part with a valid ratio
         ratio = np.clip(width / height, *self.aspect_ratio)
         w = max(1, min(width, round(height * ratio)))
         h = max(1, min(height, round(width / ratio)))
@@ -116,11 +116,12 @@ class RandomPadCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackClsInputs(BaseTransform):
-    """Make of an image and its label what :class:`ImageClassifier` takes.
+    """Convert an image and its label to the inputs of
+    :class:`ImageClassifier`.
 
     Args:
-        meta_keys (Sequence[str]): Entries that go along, where they are
-            there.
+        meta_keys (Sequence[str]): Entries that are copied to the data sample,
+            if they exist.
 
     Returns ``inputs``, a tensor (3, H, W) of the image's type, and
     ``data_samples`` with the label, where there is one, as ``gt_label``.

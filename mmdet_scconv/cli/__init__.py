@@ -1,10 +1,11 @@
-"""What the command lines have in common."""
+"""The common parts of the command lines."""
 from ..errors import errors_in_one_line
 from .arguments import (
     add_cfg_options,
     add_config_arguments,
+    at_least,
     load_config,
-    read_config_file,
+    new_parser,
 )
 from .pictures import find_images, picture_names
 from .processes import leaving_process_group
@@ -21,9 +22,9 @@ from .start import (
 )
 
 __all__ = [
-    'add_cfg_options', 'add_config_arguments', 'build_runner',
+    'add_cfg_options', 'add_config_arguments', 'at_least', 'build_runner',
     'check_checkpoint', 'check_data', 'errors_in_one_line', 'find_images',
     'hint_at_hooks', 'leaving_process_group', 'load_config', 'load_data',
-    'load_weights', 'picture_names', 'read_config_file', 'set_resume',
+    'load_weights', 'new_parser', 'picture_names', 'set_resume',
     'tta_settings', 'use_amp'
 ]

@@ -1,13 +1,33 @@
-"""The options that the command lines share, and the config that they give."""
+"""Options that the command lines share, and the config that results."""
 import argparse
 import os
 import os.path as osp
+from collections.abc import Callable
 
 from mmengine.config import Config, DictAction
 
+from ..config import read_config_file
 from ..errors import UserError
 from ..hosts import die_with_parent
 from ..stack import check_cuda_operators
+
+
+def new_parser(doc: str) -> argparse.ArgumentParser:
+    """A parser whose help starts with the docstring of the tool."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The type of an option: an int of at least ``minimum``."""
+
+    def number(text: str) -> int:
+        if int(text) < minimum:
+            raise argparse.ArgumentTypeError(
+                f'{text} is not valid: a number >= {minimum}')
+        return int(text)
+
+    return number
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +80,8 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.launcher == 'pytorch':
         die_with_parent()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config_file(args.config)
+    cfg = read_config_file(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -73,23 +91,9 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def read_config_file(path: str) -> Config:
-    """
-    Raises:
-        UserError: If it cannot be read.
-    """
-    if not osp.isfile(path):
-        raise UserError(f'no such config: {path} (looked for in '
-                        f'{os.getcwd()})')
-    try:
-        return Config.fromfile(path)
-    except Exception as error:  # a config is Python, and raises anything
-        raise UserError(f'the config {path} cannot be read: '
-                        f'{type(error).__name__}: {error}') from error
-
-
 def allow_no_workers(cfg: Config) -> None:
-    """Let ``num_workers=0`` alone load data in the main process.
+    """Let ``num_workers=0`` load data in the main process without further
+    options.
 
     PyTorch rejects settings of workers where there are none.
     """

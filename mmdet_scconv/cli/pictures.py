@@ -10,8 +10,8 @@ from ..errors import UserError
 
 
 def picture_names(images: Sequence[str]) -> list[str]:
-    """A file name for the picture of each image: its own, and where several
-    images have the same, with the folders in which they differ before it."""
+    """A file name for the picture of each image: the image's own. If several
+    images have the same name, the folders in which they differ precede it."""
     images = [osp.abspath(path) for path in images]
     same = defaultdict(set)
     for path in images:

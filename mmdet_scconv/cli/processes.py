@@ -1,4 +1,4 @@
-"""Several processes: on CPUs, and at their end."""
+"""Training in several processes: on CPUs, and the end of the processes."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,8 +46,8 @@ def leaving_process_group() -> Iterator[None]:
     """Leave the process group at the end, also after an error. For ``main``
     of each tool that a launcher starts.
 
-    A process that ends with threads of gloo alive is aborted now and then,
-    although its work was done.
+    A process that ends while threads of gloo are alive is sometimes aborted,
+    although its work is done.
     """
     failed = True
     try:

@@ -1,4 +1,4 @@
-"""What a run starts with: data, weights, precision, the runner."""
+"""The start of a run: data, weights, precision, the runner."""
 import copy
 import os
 
@@ -137,8 +137,8 @@ def build_runner(cfg: Config) -> Runner:
 def tta_settings(test_pipeline: list) -> dict:
     """Test-time augmentation by a horizontal flip, for any test pipeline.
 
-    The unflipped view comes first: its boxes are the ones that evaluations
-    which read the ground truth from the pipeline (VOC's) are given.
+    The unflipped view comes first: evaluations that read the ground truth from
+    the pipeline (VOC's) are given the boxes of the first view.
 
     Returns:
         dict: ``tta_model`` and ``tta_pipeline``.

@@ -6,19 +6,19 @@ OUTSIDE = 'lies outside'
 BEYOND = 'reaches out of'
 NORMALISED = 'between 0 and 1, not in pixels'
 CROWD = 'crowd or difficult'
-# from these shares on of boxes that cannot be trained on, it is said; of
-# VOC's 20% are difficult
+# share of boxes that cannot be trained on from which a warning is given; 20%
+# of VOC's are difficult
 LARGE_SHARE = 0.1
 LARGE_SHARE_OF_CROWDS = 0.5
-# by far too many for a border that is drawn carelessly
+# too many to be explained by careless drawing
 SHARE_OF_CORNERS = 0.25
 
 
 def box_problem(box: list, width: float, height: float) -> str | None:
-    """What is wrong with a box (x1, y1, x2, y2) of an image, None if
-    nothing. All in pixels."""
+    """The problem of a box (x1, y1, x2, y2) in an image, None if there is
+    none. All in pixels."""
     x1, y1, x2, y2 = box
-    # VOC's own boxes and rounding reach over by a pixel
+    # VOC's own boxes, and rounded ones, may exceed the image by a pixel
     if -1 <= x1 < x2 <= width + 1 and -1 <= y1 < y2 <= height + 1 and \
             x1 < width and y1 < height and x2 > 0 and y2 > 0:
         return None
@@ -40,7 +40,8 @@ def is_left_out(problem: str | None) -> bool:
 
 
 def rotation_of(attributes: object) -> float:
-    """Degrees that a box is turned by, of CVAT's attributes; 0 if none."""
+    """The rotation of a box in degrees, from CVAT's attributes; 0 if there is
+    none."""
     try:
         return float(attributes['rotation']) % 360
     except (KeyError, TypeError, ValueError):

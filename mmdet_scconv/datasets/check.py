@@ -1,5 +1,4 @@
-"""Looks at every annotation and image of a config's data before a training
-does."""
+"""Checks every annotation and image of a config's data before a training."""
 import os
 import os.path as osp
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ def parts_of(cfg: dict) -> Iterator[dict]:
 
 
 def build_part(cfg: dict):
-    """A data set; a checked one has read nothing yet."""
+    """Build a data set; a checked one has read nothing yet."""
     cfg = with_checked_types(cfg)
     if issubclass(DATASETS.get(cfg['type']), CheckedDataset):
         cfg['lazy_init'] = True
@@ -36,12 +35,12 @@ def build_part(cfg: dict):
 
 
 def find_problems(cfg: dict) -> Iterator[Finding]:
-    """All that is not right in a data set, annotations first.
+    """Find all problems of a data set, those of the annotations first.
 
     Args:
-        cfg (dict): Of a data set of MMDetection or ours. Types that are
-            neither VOC's nor COCO's format are built, and looked at as far
-            as that goes.
+        cfg (dict): Of a data set of MMDetection or of this package. Types of
+            other formats than VOC's and COCO's are built, and checked as far
+            as possible.
 
     Returns:
         int: Number of images.
@@ -100,7 +99,7 @@ def image_problems(dataset, infos: list[dict]) -> Iterator[Finding]:
 
 
 def boxes_outside(dataset, info: dict) -> str:
-    """How many boxes of an image are lost by its real size."""
+    """How many boxes of an image lie outside its real size."""
     size = size_of(info['img_path'], dataset.ignore_orientation)
     lost = sum(
         is_left_out(box_problem(instance['bbox'], size.width, size.height))
@@ -109,7 +108,8 @@ def boxes_outside(dataset, info: dict) -> str:
 
 
 def problems_between(cfg: dict) -> Iterator[tuple[str, Finding]]:
-    """What the splits of a config have against each other, with the split.
+    """Find contradictions between the splits of a config; yields the split,
+    too.
 
     Args:
         cfg (dict): With ``train_dataloader``, ``val_evaluator`` and so on.

@@ -1,11 +1,11 @@
-"""What the checked VOC and COCO data sets have in common.
+"""The common base of the checked VOC and COCO data sets.
 
-Training, evaluation and all tools read annotations with them. What is harmless
-is repaired and logged once; anything else is an error that names file, entry
-and value. MMDetection's own data sets raise "no
-element found" for a damaged XML file or KeyError for a JSON file without
-categories, train on background alone when no class name fits, and give wrong
-labels when a class is missing from a COCO file.
+Training, evaluation and all tools read annotations with them. Harmless
+problems are repaired and logged once; any other is an error that names file,
+entry and value. MMDetection's own data sets raise "no element found" for a
+damaged XML file or KeyError for a JSON file without categories, train on
+background alone when no class name fits, and give wrong labels when a class is
+missing from a COCO file.
 """
 import difflib
 import os.path as osp
@@ -32,10 +32,10 @@ ADVICE = {
 
 
 class CheckedDataset:
-    """What both formats have in common.
+    """The common base of both formats.
 
     Attributes:
-        findings (Findings): What is not right in the annotations.
+        findings (Findings): The problems of the annotations.
         unknown (Counter): Boxes by class name that is not in ``classes``.
         annotated (bool): Whether there are annotations at all.
     """
@@ -62,7 +62,7 @@ class CheckedDataset:
                 'trust it, take the data set of MMDetection itself')
 
     def load_data_list(self) -> list[dict]:
-        """What can be read; all else is in ``findings``.
+        """The entries that can be read; problems are in ``findings``.
 
         Raises:
             MissingFileError: If the annotation file is missing.
@@ -87,13 +87,13 @@ class CheckedDataset:
 
     @property
     def ignore_orientation(self) -> bool:
-        """Whether the pipeline reads images without their EXIF turn."""
+        """Whether the pipeline ignores the EXIF orientation of images."""
         return any(
             getattr(step, 'color_type', None) == 'color_ignore_orientation'
             for step in self.pipeline.transforms)
 
     def judge(self, data_list: list[dict]) -> None:
-        """Find what single boxes do not show.
+        """Find problems that single boxes do not show.
 
         Args:
             data_list (list): What ``load_data_list`` read.
@@ -197,14 +197,15 @@ class CheckedDataset:
 
 
 def differing_classes(train: tuple, other: tuple) -> str:
-    """The message for a validation on other classes than were trained."""
+    """The message for a validation on other classes than the training's."""
     return (f'has metainfo classes={other}, the training has '
             f'classes={train}: a label would stand for another name. Set one '
             'tuple in all data sets of the config')
 
 
 def with_checked_types(cfg: dict) -> dict:
-    """A copy of a data set's config, with checked types for MMDetection's."""
+    """A copy of a data set's config, with checked types in place of
+    MMDetection's."""
     checked = dict(CocoDataset='CheckedCocoDataset',
                    XMLDataset='CheckedXMLDataset',
                    VOCDataset='CheckedVOCDataset')

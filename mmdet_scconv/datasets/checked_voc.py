@@ -23,8 +23,8 @@ from .voc_xml import VOC_BOX, read_image_set, read_voc, size_in
 class CheckedXMLDataset(CheckedDataset, XMLDataset):
     """XMLDataset (PASCAL VOC's format) with checked annotations.
 
-    Images may have any ending in any case, or the name that ``<filename>``
-    says. A test set without the folder of annotations has no boxes.
+    Images may have any suffix, in any case, or the name in ``<filename>``. A
+    test set without the folder of annotations has no boxes.
     """
 
     def read_annotations(self) -> list[dict]:
@@ -51,7 +51,7 @@ class CheckedXMLDataset(CheckedDataset, XMLDataset):
         return infos
 
     def image_names(self, name: str, filename: str | None) -> list[str]:
-        """Where an image may be, most likely first."""
+        """Possible names of an image, most likely first."""
         names = [f'{name}{suffix}' for suffix in SUFFIXES]
         for given in other_names((filename or '').strip()):
             if given:
@@ -104,7 +104,8 @@ class CheckedXMLDataset(CheckedDataset, XMLDataset):
             size = own.width, own.height
             if root is not None:
                 self.findings.repair(
-                    "files without an image size, the image's own taken",
+                    'files without an image size, that of the image file is '
+                    'used',
                     f'{path}: {own.width} x {own.height}')
         info['width'], info['height'] = size
         if root is not None:

@@ -22,7 +22,8 @@ MOST_PIXELS = 1 << 20  # OpenCV's limit for a side
 
 
 def number(value: object) -> float | None:
-    """A finite number, also one written as text; None if it is none."""
+    """A finite number, also if it is written as text; None for anything else.
+    """
     try:
         if isinstance(value, str):
             value = float(value)
@@ -46,7 +47,7 @@ def array_of(boxes: list) -> np.ndarray | None:
 
 
 def repair_boxes(reader) -> np.ndarray:
-    """Bring every ``bbox`` to four finite numbers.
+    """Convert every ``bbox`` to four finite numbers.
 
     Args:
         reader (CocoReader): Its annotations are changed, those without a
@@ -65,7 +66,7 @@ def repair_boxes(reader) -> np.ndarray:
 
 
 def repair_areas(reader) -> None:
-    """Bring every ``area`` to a number."""
+    """Convert every ``area`` to a number."""
     annotations = reader.lists['annotations']
     areas = [ann.get('area') for ann in annotations]
     if set(map(type, areas)) <= NUMBERS and \
@@ -77,7 +78,8 @@ def repair_areas(reader) -> None:
         if value is None or value <= 0 and min(width, height) >= 1:
             ann['area'] = width * height
             reader.findings.repair(
-                'area missing' if area is None else 'area that is none',
+                'area missing'
+                if area is None else 'area that is not a number',
                 f'{reader.name("annotations", ann)}, area={area!r} read as '
                 f'width * height = {ann["area"]:g}')
         else:
@@ -100,7 +102,7 @@ def repair_box(reader, ann: dict) -> bool:
         found = box_of_segmentation(ann)
         if found is not None and array_of([found]) is not None:
             ann['bbox'] = found
-            reader.findings.repair('no bbox, that of the segmentation taken',
+            reader.findings.repair('no bbox, that of the segmentation is used',
                                    f'{called}, {found}')
             return True
     if 'bbox' not in ann:
@@ -110,7 +112,7 @@ def repair_box(reader, ann: dict) -> bool:
                 'trained on here; write x, y, width, height of an upright one')
     else:
         text = (f'has bbox={box}, which is not four numbers x, y, width, '
-                'height: mend or remove it')
+                'height: correct or remove it')
     reader.refuse('annotations', ann, text)
     return False
 
@@ -127,13 +129,13 @@ def box_of_segmentation(ann: dict) -> list | None:
         if isinstance(shape['counts'], list):
             shape = mask_api.frPyObjects(shape, *shape['size'])
         return mask_api.toBbox(shape).tolist()
-    except Exception:  # whatever stands there, it is no shape
+    except Exception:  # whatever is written there, it is not a shape
         return None
 
 
 def image_sizes(reader) -> dict:
-    """(width, height) by image id, as whole numbers; where the file has none
-    the image's own, where that is not known infinite."""
+    """(width, height) by image id, as whole numbers: as in the file, else of
+    the image itself, else infinite."""
     sizes = {}
     for image in reader.lists['images']:
         width, height = image.get('width'), image.get('height')
@@ -166,8 +168,9 @@ def repair_size(reader, image: dict) -> tuple[float, float]:
         image['width'] = image['height'] = 0
         return math.inf, math.inf
     image['width'], image['height'] = own.width, own.height
-    reader.findings.repair("images without a size, the image's own taken",
-                           f'{shown}, it has {own.width} x {own.height}')
+    reader.findings.repair(
+        'images without a size, that of the image file is used',
+        f'{shown}, it has {own.width} x {own.height}')
     return own.width, own.height
 
 
@@ -177,10 +180,10 @@ def own_size(reader, image: dict):
 
 
 def check_boxes(reader, boxes: np.ndarray) -> None:
-    """Find boxes that are none, or not of their image.
+    """Find boxes without area, and boxes that do not fit their image.
 
-    What cannot be seen (no area, wholly outside) is left out, in training
-    and evaluation; the reasons of all lost boxes are counted.
+    Boxes that cannot be seen (no area, wholly outside) are left out, in
+    training and evaluation; the reasons of all lost boxes are counted.
 
     Args:
         reader (CocoReader): Its annotations are changed.
@@ -239,8 +242,8 @@ def check_boxes(reader, boxes: np.ndarray) -> None:
 
 
 def remeasure(reader, image: dict, size: tuple) -> tuple:
-    """The size of an image that a box does not fit: its own, if the file is
-    there."""
+    """Read the size of an image that a box does not fit from its file, if that
+    is there."""
     own = own_size(reader, image)
     problem = own and size_problem(own, *size)
     if not problem:
@@ -255,7 +258,7 @@ def remeasure(reader, image: dict, size: tuple) -> tuple:
 
 
 def warn_of_corners(reader, boxes: np.ndarray, limits: np.ndarray) -> None:
-    """Refuse a file whose boxes are x1, y1, x2, y2, by all signs."""
+    """Refuse a file whose boxes seem to be x1, y1, x2, y2."""
     beyond = (boxes[:, :2] + boxes[:, 2:] > limits + 1).any(1)
     corners = ((boxes[:, 2:] > boxes[:, :2]) &
                (boxes[:, 2:] <= limits + 1)).all()

@@ -1,5 +1,5 @@
-"""Reads a COCO annotation file: what is harmless is repaired, what is not is
-found, whole columns at a time, as such a file has a million boxes."""
+"""Reads a COCO annotation file: repairs what is harmless, reports what is not.
+It works on whole columns, as such a file has a million boxes."""
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,8 @@ def column(entries: list[dict], key: str) -> list:
 
 
 def as_number(value: object) -> object:
-    """What stands for a whole number as one, anything else as it is."""
+    """Convert text or a float that stands for a whole number; anything else
+    stays as it is."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str):
@@ -38,7 +39,7 @@ def as_number(value: object) -> object:
 def read_json(path: str) -> dict:
     """
     Raises:
-        DataError: If it is no JSON with an object at the top.
+        DataError: If it is not JSON with an object at the top.
     """
     with open(path, 'rb') as f:
         content = f.read()
@@ -50,7 +51,7 @@ def read_json(path: str) -> dict:
         raise DataError(f'is not UTF-8 text, as JSON has to be ({error}): '
                         'save it as UTF-8') from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f'is no valid JSON: {error}') from error
+        raise DataError(f'is not valid JSON: {error}') from error
     if not isinstance(data, dict):
         raise DataError(f'is a JSON {type(data).__name__}, no COCO annotation '
                         "file: an object with 'images', 'annotations' and "
@@ -74,7 +75,7 @@ class CocoReader:
         data (dict): The file's content; its entries are changed.
         findings (Findings): Takes what is found.
         images (ImageFolder | None): Where the images are, if that is known;
-            their sizes are looked up where the file's are in doubt.
+            their sizes are read where those in the file are doubtful.
     """
 
     def __init__(self, data: dict, findings: Findings,
@@ -100,11 +101,11 @@ class CocoReader:
             return entries
         for i, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                self.findings.refuse(f'{key}[{i}] is {entry!r}, no object')
+                self.findings.refuse(f'{key}[{i}] is {entry!r}, not an object')
         return [entry for entry in entries if isinstance(entry, dict)]
 
     def name(self, key: str, entry: dict) -> str:
-        """An entry as a message calls it, by its place in the file."""
+        """The name of an entry in messages, by its place in the file."""
         places = self.indices[key]
         if isinstance(places, list):
             places = self.indices[key] = {
@@ -136,7 +137,7 @@ class CocoReader:
         self.lists[key] = kept
 
     def unique(self, key: str, field: str) -> None:
-        """Refuse what stands there twice; both are named."""
+        """ Refuse duplicates; both entries are named."""
         values = column(self.lists[key], field)
         if len(set(values)) == len(values):
             return
@@ -182,7 +183,8 @@ class CocoReader:
         ]
 
     def repair_names(self) -> None:
-        """Categories with space around their name, or of one name."""
+        """Repair categories with space around their name, or with the same
+        name."""
         for category in self.lists['categories']:
             name = category['name']
             if name != name.strip():
@@ -194,7 +196,7 @@ class CocoReader:
             return
         boxes = Counter(column(self.lists['annotations'], 'category_id'))
         first, left_out = {}, []
-        # those with boxes first: an export's root class has none
+        # those with boxes first: the root class of an export has none
         for category in sorted(self.lists['categories'],
                                key=lambda c: -boxes[c['id']]):
             name = category['name']
@@ -210,7 +212,7 @@ class CocoReader:
                     'boxes: give them one id, or two names')
             else:
                 self.findings.repair(
-                    'categories without a box whose name another one has, '
+                    'categories without a box, with the name of another one, '
                     'passed over', self.name('categories', category))
         self.lists['categories'] = [
             category for category in self.lists['categories']
@@ -219,7 +221,7 @@ class CocoReader:
 
     def repair_flags(self, field: str) -> None:
         values = column(self.lists['annotations'], field)
-        # crowd or not has to be said, ignore is rare
+        # iscrowd is required, ignore is rare
         allowed = {int} if field == 'iscrowd' else {int, type(None)}
         if plain(values, allowed) and set(values) <= {0, 1, None}:
             return
@@ -251,8 +253,8 @@ class CocoReader:
                 copies.append((ann, twin))
                 continue
             if type(value) is not int or value <= 0 or twin is not None:
-                what = ('missing or no number' if type(value) is not int else
-                        'used twice' if twin is not None else
+                what = ('missing or not a number' if type(value) is not int
+                        else 'used twice' if twin is not None else
                         'of 0 or less, which evaluation takes for "no match"')
                 self.findings.repair(f'annotation ids {what}, numbered anew',
                                      self.name('annotations', ann))
@@ -260,7 +262,7 @@ class CocoReader:
             kept.append(ann)
         for ann, twin in copies:
             self.findings.repair(
-                'annotations that stand there twice, read once',
+                'duplicate annotations, read once',
                 f'{self.name("annotations", ann)} and '
                 f'{self.name("annotations", twin)}')
         for i, ann in enumerate(kept, start=1):
@@ -268,7 +270,7 @@ class CocoReader:
         self.lists['annotations'] = kept
 
     def read(self) -> dict:
-        """The repaired content; what is refused is not in it."""
+        """The repaired content, without the refused entries."""
         self.need('images', 'id', IDS, 'number')
         self.need('images', 'file_name', {str}, 'name')
         self.unique('images', 'id')

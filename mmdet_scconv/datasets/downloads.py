@@ -1,9 +1,9 @@
-"""Archives from the net, checked by their MD5 sums, resumed when interrupted.
+"""Downloads archives, checks their MD5 sums, resumes after an interruption.
 
-pooch has the cache, the checksums and the second attempt after a wrong sum.
-The download itself is not pooch's: its downloader starts at the first byte
-again after an interruption (1.9.0 sends no ``Range``, and deletes the
-incomplete file), and COCO's training images are one file of 18 GB.
+pooch does the cache, the checksums and the second attempt after a wrong sum.
+The download itself is done here: pooch's starts at the first byte again after
+an interruption (1.9.0 sends no ``Range``, and deletes the incomplete file),
+and COCO's training images are one file of 18 GB.
 """
 import os
 import os.path as osp
@@ -57,7 +57,7 @@ def fetch(url: str, part: str, progress: Progress, bar) -> None:
         url, headers={'Range': f'bytes={start}-'} if start else {})
     with urllib.request.urlopen(  # noqa: S310 (as above)
             request, timeout=TIMEOUT_SECONDS) as response:
-        if response.status != 206:  # the host sends all from the beginning
+        if response.status != 206:  # the host sends the whole file
             start = 0
         length = response.headers.get('Content-Length')
         total = start + int(length) if length else None
@@ -86,7 +86,7 @@ def download(url: str, part: str, attempts: int = ATTEMPTS) -> None:
             try:
                 return fetch(url, part, progress, bar)
             except urllib.error.HTTPError as error:
-                if error.code == 416:  # nothing beyond what is there
+                if error.code == 416:  # the file is complete already
                     return None
                 reason = error
             except (OSError, HTTPException) as error:
@@ -98,10 +98,10 @@ def download(url: str, part: str, attempts: int = ATTEMPTS) -> None:
 
 
 class ResumingDownloader:
-    """Downloads for pooch, by way of a file that outlives an interruption.
+    """Downloads for pooch, through a file that is kept after an interruption.
 
-    pooch gives a temporary file, and deletes it after any error. So the file
-    ``part`` is completed, and linked there: nothing is lost either where the
+    pooch gives a temporary file, and deletes it after any error. Therefore the
+    file ``part`` is completed, and linked there: nothing is lost, even if the
     checksum, a minute for COCO, is interrupted.
 
     Args:

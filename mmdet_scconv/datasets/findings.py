@@ -1,8 +1,8 @@
-"""What is not right in a data set's annotations, and what is done about it.
+"""The problems of a data set's annotations, and what is done about each.
 
-Three verdicts: *repaired* (nothing is lost, the meaning is plain), *warning*
+Three verdicts: *repaired* (nothing is lost, the meaning is clear), *warning*
 (left out, or not used as it is written) and *refused* (no training starts).
-Readers collect all of them and do not stop at the first.
+Readers collect all problems and do not stop at the first.
 """
 import logging
 from collections import Counter
@@ -27,15 +27,15 @@ class MissingFileError(DataError, FileNotFoundError):
 
 @cache
 def say_once(message: str) -> None:
-    """Log a warning, once a process: training and evaluation read the same
-    file."""
+    """Log a warning once in a process, as training and evaluation read the
+    same file."""
     print_log(message, 'current', logging.WARNING)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``file`` is what to open, ``text`` says entry, value and what is done
-    or to do."""
+    """One problem. ``file`` is the file to open; ``text`` names the entry, the
+    value, and what is done or to do."""
 
     verdict: str
     file: str
@@ -53,14 +53,14 @@ class Repair:
 
 @dataclass
 class Findings:
-    """All that one data set's files have.
+    """All problems of one data set's files.
 
     Attributes:
         file (str): The annotation file, or list of images.
-        repairs (dict): By what was done.
+        repairs (dict): ``Repair`` by what was done.
         warnings (list): Of ``Finding``.
         refusals (list): Of ``Finding``.
-        notes (list): Of ``Finding``: right, but good to know.
+        notes (list): Of ``Finding``: no problems, but of interest.
         lost (Counter): Boxes that cannot be trained on, by reason.
     """
 
@@ -75,8 +75,8 @@ class Findings:
     def repair(self, what: str, where: str, count: int = 1) -> None:
         """
         Args:
-            what (str): What was found and how it is read, the same text for
-                all of a kind.
+            what (str): What was found and how it is read; the same text for
+                all repairs of a kind.
             where (str): File or entry.
             count (int): How many.
         """
@@ -110,7 +110,8 @@ class Findings:
         return f'{what}: {repair.count}, first: {repair.first}'
 
     def say(self) -> None:
-        """Log the repairs, a line a kind, and the number of warnings."""
+        """Log the repairs, one line for each kind, and the number of warnings.
+        """
         for what, repair in self.repairs.items():
             say_once(f'{self.file}: repaired: {self.describe(what, repair)}')
         for note in self.notes:
@@ -132,13 +133,13 @@ class Findings:
         first, more = self.refusals[0], len(self.refusals) - 1
         message = f'{first.file}: {first.text}'
         if more:
-            message += f' (refused besides: {more}; {HOW_TO_LIST})'
+            message += f' (also refused: {more}; {HOW_TO_LIST})'
         raise (MissingFileError if self.missing_file else DataError)(message)
 
 
 def read_flag(value: object) -> int:
-    """0 or 1 of a flag as tools write it (``1``, ``'true'``, ``None``,
-    ``'Unspecified'``); what is no number is 0."""
+    """A flag as 0 or 1. Tools write it as ``1``, ``'true'``, ``None``,
+    ``'Unspecified'``, ...; anything that is not a number is 0."""
     text = str(value).strip().lower()
     if text in ('true', 'yes'):
         return 1

@@ -22,10 +22,10 @@ class ImageFolder:
     """The images below a folder; each folder is listed once.
 
     Args:
-        root (str): Where names start. Other storage than a local folder is
-            not searched: names are taken as they are.
-        ignore_orientation (bool): Whether images are read without the turn
-            that their EXIF data says. Defaults to False.
+        root (str): The folder that names are relative to. Storage other than a
+            local folder is not searched: names are used as they are.
+        ignore_orientation (bool): Whether images are read without their EXIF
+            orientation. Defaults to False.
     """
 
     def __init__(self, root: str, ignore_orientation: bool = False) -> None:
@@ -35,19 +35,19 @@ class ImageFolder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to be found."""
+        """Whether the folder holds no files."""
         return not self.names('')[0]
 
     def path(self, name: str) -> str:
         return osp.join(self.root, name)
 
     def size(self, name: str) -> 'ImageSize | None':
-        """Of an image as it is read; None if it is not there."""
+        """Size of an image as it is read; None if it is not there."""
         return size_of(self.path(name), self.ignore_orientation)
 
     def names(self, folder: str) -> tuple[set, dict]:
-        """Names in a folder, and the same by their lower case; of two that
-        differ in case alone, none."""
+        """Names in a folder, and the same by their lower case, without those
+        that differ only in case."""
         if folder not in self.listed:
             try:
                 names = set(os.listdir(osp.join(self.root, folder) or '.'))
@@ -86,8 +86,9 @@ class ImageFolder:
 
 
 def other_names(name: str) -> list[str]:
-    """Where an image may be that an annotation names: there, with Windows'
-    path, and without the folders of the machine that it was labelled on."""
+    """Possible names of an image that an annotation names: the name itself,
+    with a Windows path converted, and without the folders of the machine that
+    it was labelled on."""
     parts = [part for part in name.replace('\\', '/').split('/')
              if part not in ('', '.', '..')]
     return list(dict.fromkeys(
@@ -96,8 +97,8 @@ def other_names(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """Of an image as OpenCV decodes it; ``stored`` (width, height) is without
-    the turn by its EXIF ``orientation`` (1: none)."""
+    """Size of an image as OpenCV decodes it; ``stored`` (width, height) is
+    without its EXIF ``orientation`` (1: none)."""
 
     width: int
     height: int
@@ -120,7 +121,7 @@ def decode(content: bytes, ignore_orientation: bool = False
 
 @contextmanager
 def open_image(file) -> Iterator[Image.Image]:
-    """PIL's image, without its warning of large ones.
+    """Open an image with PIL, without its warning about large ones.
 
     Raises:
         Image.DecompressionBombError: Above 179 million pixels.
@@ -134,8 +135,8 @@ def open_image(file) -> Iterator[Image.Image]:
 def size_of(path: str, ignore_orientation: bool = False) -> ImageSize | None:
     """The size of an image as OpenCV decodes it, None if it cannot be read.
 
-    Pixels are decoded only where there is an orientation: which formats
-    OpenCV turns (JPEG and PNG, not WebP) it alone knows.
+    Pixels are decoded only if there is an orientation: OpenCV applies it to
+    some formats (JPEG and PNG, not WebP).
     """
     orientation = None
     try:
@@ -161,8 +162,8 @@ def size_of(path: str, ignore_orientation: bool = False) -> ImageSize | None:
 
 def size_problem(size: ImageSize, width: float, height: float
                  ) -> tuple[str, str] | None:
-    """Verdict and text where an image's size is not as annotated, None where
-    it is."""
+    """Verdict and text if an image's size is not as annotated, None if it is.
+    """
     if (size.width, size.height) == (width, height):
         return None
     if size.is_transposed and size.stored == (width, height):
@@ -179,7 +180,7 @@ def size_problem(size: ImageSize, width: float, height: float
 
 def image_problem(path: str, width: int, height: int,
                   ignore_orientation: bool = False) -> tuple[str, str] | None:
-    """Verdict and text of what is wrong with an image file, None if nothing.
+    """Verdict and text of an image file's problem, None if it has none.
 
     Args:
         path (str): The file.
@@ -197,7 +198,7 @@ def image_problem(path: str, width: int, height: int,
     try:
         with open_image(path) as image:
             deep = image.mode.startswith('I')
-            image.load()  # a cut one opens, and OpenCV fills the rest
+            image.load()  # a truncated one opens, and OpenCV fills the rest
     except Image.DecompressionBombError:
         pass  # larger than PIL reads
     except Exception as error:  # a damaged image can raise anything

@@ -12,7 +12,7 @@ NOTHING = 'no annotated boxes: nothing is evaluated'
 
 @METRICS.register_module()
 class CheckedCocoMetric(CocoMetric):
-    """CocoMetric whose ground truth is repaired as the data set's is.
+    """CocoMetric whose ground truth is repaired as that of the data set.
 
     Classes are looked up by name. Without annotated boxes (a test set)
     predictions can be dumped, nothing is evaluated.
@@ -42,7 +42,7 @@ class CheckedCocoMetric(CocoMetric):
                 'its ann_file says where it is looked for') from None
         except (DataError, OSError) as error:
             raise DataError(f'{ann_file}: {error}') from error
-        # the data set of the same file has said what was repaired
+        # the data set has logged the repairs of the same file
         findings.raise_refused()
         self.ann_file = ann_file
 
@@ -64,7 +64,7 @@ class CheckedCocoMetric(CocoMetric):
         if not self.format_only and not self._coco_api.anns:
             say_once(f'{self.ann_file}: {NOTHING}')
             return {}
-        # COCOeval sorts the ids of classes, and so do we: labels with them
+        # COCOeval sorts the ids of classes; sort the labels in the same way
         self.cat_ids = sorted(ids)
         rank = np.argsort(np.argsort(np.array(ids, dtype=object)))
         return super().compute_metrics([

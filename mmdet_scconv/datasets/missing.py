@@ -1,4 +1,4 @@
-"""Which of a config's files are not there, and what brings them."""
+"""Which of a config's files are missing, and how to get them."""
 import os
 import os.path as osp
 from collections.abc import Iterator
@@ -49,7 +49,8 @@ def files_of(dataset: dict) -> Iterator[str]:
 
 
 def missing_files(cfg, splits: tuple[str, ...]) -> list[str]:
-    """What the data sets and evaluators of a config name, and is not there.
+    """Missing files and folders that the data sets and evaluators of a config
+    name.
 
     Args:
         cfg (Config): The config.
@@ -80,7 +81,7 @@ def missing_files(cfg, splits: tuple[str, ...]) -> list[str]:
 
 
 def what_to_do(missing: list[str]) -> str:
-    """The command that brings the files, where one is known."""
+    """The command that downloads the files, if one is known."""
     parts = {part for path in missing for part in path.split(os.sep)}
     commands = [command for name, command in BRINGS.items() if name in parts]
     here = ('If it is elsewhere, run this from the folder that data/ is in, '

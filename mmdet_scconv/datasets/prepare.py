@@ -1,7 +1,7 @@
 """COCO 2017 and PASCAL VOC 07+12: download, check, unpack, check again.
 
-Nothing incomplete is ever taken for data: see :mod:`.downloads` and
-:mod:`.unpack`. At the end every listed image must be there.
+An incomplete file is never used: see :mod:`.downloads` and :mod:`.unpack`. At
+the end every listed image must be there.
 """
 import os.path as osp
 from dataclasses import replace
@@ -14,10 +14,10 @@ from .unpack import unpack
 def prepare(source: Source, root: str, archives: str | None = None,
             may_download: bool = True,
             sums: dict[str, str] | None = None) -> list[str]:
-    """Bring a data set to where the configs look for it.
+    """Put a data set where the configs look for it.
 
-    Does nothing where it is complete; repairs what is not. Downloads are kept
-    in ``root/downloads``.
+    Does nothing if it is complete; otherwise adds what is missing. Downloads
+    are kept in ``root/downloads``.
 
     Args:
         source (Source): One of ``SOURCES``.

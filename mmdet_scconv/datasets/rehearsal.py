@@ -1,9 +1,9 @@
-"""VOC 07+12 and COCO 2017 in everything but their pictures.
+"""Imitations of VOC 07+12 and COCO 2017 with generated pictures.
 
 Archives with the names, layout and counts of the real ones: image sets,
 annotations with all their entries, difficult and crowd boxes, parts, images
-without boxes. Their pictures are a few generated ones of ``SIZE`` pixels, as
-often as needed. For tools/misc/dress_rehearsal.py.
+without boxes. Their pictures are a few generated ones of ``SIZE`` pixels,
+repeated as often as needed. For tools/misc/dress_rehearsal.py.
 """
 import hashlib
 import io
@@ -39,7 +39,8 @@ SUMS = 'md5sums.txt'
 
 def picture(labels: list[int], classes: int, size: tuple[int, int] = SIZE
             ) -> tuple[bytes, list[tuple]]:
-    """A picture with a rectangle an object, whose colour is its class.
+    """A picture with one rectangle for each object; the colour stands for the
+    class.
 
     Args:
         labels (list): Classes of up to ``OBJECTS`` objects.
@@ -64,7 +65,7 @@ def picture(labels: list[int], classes: int, size: tuple[int, int] = SIZE
 
 
 def pictures(classes: int, counts: tuple[int, ...]) -> list[tuple]:
-    """A few pictures: file, boxes, labels. All classes are on them."""
+    """A few pictures: file, boxes, labels. Every class occurs."""
     labels = cycle(range(classes))
     made = []
     for count in islice(cycle(counts), 2 * classes):
@@ -112,7 +113,8 @@ def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def voc_image_sets(image_set: str, names: list[str], labels: list[list[int]]
                    ) -> Iterator[tuple[str, str]]:
-    """The list of images, and one a class that says which have it."""
+    """The list of images, and for each class a list that marks the images with
+    it."""
     yield image_set, '\n'.join(names) + '\n'
     for i, label in enumerate(VOC_CLASSES):
         lines = (f'{name} {1 if i in has else -1:2}'
@@ -159,7 +161,8 @@ def coco_json(split: str, names: list[str], made: list[tuple]) -> dict:
     boxes_left, crowds_left = COCO_BOXES[split], COCO_CROWDS[split]
     for i, (image, (_, boxes, labels)) in enumerate(
             zip(images[:used], cycle(made))):
-        # of what is left an equal share, as far as the picture has objects
+        # an equal share of the remaining boxes, limited by the picture's
+        # objects
         count = min(-(-boxes_left // (used - i)), len(boxes))
         boxes_left -= count
         for j in range(count):

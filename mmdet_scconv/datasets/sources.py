@@ -11,7 +11,7 @@ from .voc_to_coco import voc_to_coco
 
 @dataclass(frozen=True)
 class Source:
-    """What one data set is made of.
+    """The archives and checks of one data set.
 
     Args:
         archives (tuple): Its archives.

@@ -1,4 +1,4 @@
-"""Pipeline steps for annotations made by hand."""
+"""Pipeline steps for hand-made annotations."""
 from mmdet.datasets.transforms import FilterAnnotations
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type

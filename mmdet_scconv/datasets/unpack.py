@@ -1,9 +1,9 @@
-"""Unpacks archives so that an interrupted run can go on.
+"""Unpacks archives so that an interrupted run can be continued.
 
 Each file is written under another name and renamed when it is complete; files
-that are there in their full size are left. pooch's ``Unzip`` and ``Untar`` are
-not used: they unpack nothing where the folder exists already, which an
-interrupted run has made, and three archives share here.
+that are there in their full size are kept. pooch's ``Unzip`` and ``Untar`` are
+not used: they unpack nothing if the folder exists, but here an interrupted run
+has made it, and three archives share one.
 """
 import os
 import os.path as osp

@@ -1,5 +1,5 @@
-"""Reads a PASCAL VOC annotation and a list of images: what is harmless is
-repaired, what is not is found."""
+"""Reads a PASCAL VOC annotation and a list of images: repairs what is
+harmless, reports what is not."""
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -20,20 +20,22 @@ FLAGGED = re.compile(r'^(\S+)\s+(?:-1|0|1)$')
 def parse_xml(content: bytes) -> ET.Element:
     """
     Raises:
-        DataError: If it is no XML, or defines entities.
+        DataError: If it is not XML, or defines entities.
     """
     if not content.strip():
         raise DataError('is empty')
-    # nested ones could fill the memory; in UTF-16 there are zeros between
+    # nested ones could fill the memory; in UTF-16 there are zeros between the
+    # letters
     if b'<!ENTITY' in content.replace(b'\0', b''):
         raise DataError('defines XML entities, which annotations do not need')
     try:
         try:
             return ET.fromstring(content)  # noqa: S314 (without entities)
-        except ValueError:  # an encoding that Python's parser does not have
+        except ValueError:  # an encoding that Python's parser does not know
             declared = ENCODING.match(content)
             encoding = declared[1].decode() if declared else 'utf-8'
-            # GB 18030 contains it, and what is written under its name
+            # GB 18030 is a superset of GB 2312, and often declared by that
+            # name
             if encoding.lower() in ('gb2312', 'gbk'):
                 encoding = 'gb18030'
             text = content.decode(encoding)
@@ -43,7 +45,7 @@ def parse_xml(content: bytes) -> ET.Element:
         hint = ''
         if not isinstance(error, ET.ParseError) or 'token' in str(error):
             hint = ' (saved in another encoding than it declares?)'
-        raise DataError(f'is no valid XML: {error}{hint}') from error
+        raise DataError(f'is not valid XML: {error}{hint}') from error
 
 
 def strip_namespaces(root: ET.Element) -> None:
@@ -53,8 +55,8 @@ def strip_namespaces(root: ET.Element) -> None:
 
 
 def read_voc(content: bytes, path: str, findings: Findings) -> ET.Element:
-    """An annotation whose objects have a name, a box of four numbers and a
-    flag of 0 or 1; others are left out, and found.
+    """Read an annotation. Its objects have a name, a box of four numbers and a
+    flag of 0 or 1; other objects are left out and reported.
 
     Args:
         content (bytes): Of the file.
@@ -62,13 +64,13 @@ def read_voc(content: bytes, path: str, findings: Findings) -> ET.Element:
         findings (Findings): Takes what is found.
 
     Raises:
-        DataError: If it is no VOC annotation.
+        DataError: If it is not a VOC annotation.
     """
     root = parse_xml(content)
     if b'xmlns' in content:
         strip_namespaces(root)
     if root.tag != 'annotation':
-        raise DataError(f'has the root <{root.tag}>, no PASCAL VOC file: '
+        raise DataError(f'has the root <{root.tag}>, not a PASCAL VOC file: '
                         '<annotation> is needed')
     for i, node in enumerate(root.findall('object'), start=1):
         written = node.findtext('name') or ''
@@ -98,7 +100,7 @@ def read_voc(content: bytes, path: str, findings: Findings) -> ET.Element:
 def object_problem(node: ET.Element, name: str) -> str | None:
     """Why an object cannot be read, None if it can."""
     if not name:
-        return 'has no name: mend or remove it'
+        return 'has no name: correct or remove it'
     box = node.find('bndbox')
     if box is None:
         other = [tag for tag in OTHER_SHAPES if node.find(tag) is not None]
@@ -106,7 +108,7 @@ def object_problem(node: ET.Element, name: str) -> str | None:
             return ('has a rotated box (robndbox) and no bndbox: only upright '
                     'boxes can be trained on, write xmin, ymin, xmax, ymax')
         return 'has no bndbox' + (f', only <{other[0]}>' if other else '') + \
-            ': mend or remove it'
+            ': correct or remove it'
     for tag in VOC_BOX:
         text = box.findtext(tag)
         try:
@@ -114,8 +116,8 @@ def object_problem(node: ET.Element, name: str) -> str | None:
         except (TypeError, ValueError):
             finite = False
         if not finite:
-            return (f'has {tag}={text!r}, which is not a number: mend or '
-                    'remove it')
+            return (f'has {tag}={text!r}, which is not a number: '
+                    'correct or remove it')
     return None
 
 
@@ -156,13 +158,13 @@ def read_image_set(content: bytes, findings: Findings,
         is_there (Callable): Whether a name has an annotation.
 
     Raises:
-        DataError: If it is no text.
+        DataError: If it is not text.
     """
     utf16 = content[:2] in (b'\xff\xfe', b'\xfe\xff')
     try:
         text = content.decode('utf-16' if utf16 else 'utf-8-sig')
     except UnicodeDecodeError as error:
-        raise DataError(f'is no UTF-8 text ({error}): save it as '
+        raise DataError(f'is not UTF-8 text ({error}): save it as '
                         'UTF-8') from error
     lines = {}
     for i, line in enumerate(map(str.strip, text.splitlines()), start=1):
@@ -181,8 +183,8 @@ def read_image_set(content: bytes, findings: Findings,
 
 
 def other_name(line: str, is_there: Callable[[str], bool]) -> str:
-    """The image that a line names: without VOC's second column, folders and
-    ending; the line itself if no annotation fits."""
+    """The image that a line names: the line without VOC's second column,
+    folders and suffix; the line itself if no annotation fits."""
     flagged = FLAGGED.match(line)
     name = flagged[1] if flagged else line
     stem, dot, ending = name.replace('\\', '/').rpartition('.')

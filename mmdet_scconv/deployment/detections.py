@@ -1,4 +1,4 @@
-"""How far the detections of two detectors are apart."""
+"""The differences between the detections of two detectors."""
 import math
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from .judge import Difference
 
-# Detections whose score is so near to the lowest that is kept may be there or
-# not: rounding decides.
+# A detection whose score is so near to the lowest kept score may be missing,
+# because of rounding.
 NEAR_CUT = 1e-3
 
 
 def detection_differences(expected: Sequence[Tensor],
                           found: Sequence[Tensor],
                           score_threshold: float) -> list[Difference]:
-    """How far each detection is from the nearest one of its class among the
-    others; their order does not matter, as rounding decides it.
+    """The difference of each detection to the nearest one of its class among
+    the others. The order does not matter, as it depends on rounding.
 
     Args:
         expected (Sequence[Tensor]): Boxes, scores and labels, as of

@@ -1,9 +1,9 @@
 """A whole Faster R-CNN as one graph of fixed-size steps.
 
-It does what MMDetection's ``predict`` does, in terms that can be traced with
-any batch size, height and width. MMDetection has as many boxes as were found;
-here there is always the largest possible number, and those that are no
-detection have a score below zero.
+It does the same as MMDetection's ``predict``, in operations that can be traced
+with any batch size, height and width. MMDetection has as many boxes as were
+found; here there is always the largest possible number, and boxes that are not
+a detection have a score below zero.
 """
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .operators import padded_nms, roi_align
 from .reference import pad_images, size_divisor_of
 from .supported import check_detector
 
-NOTHING = -1.  # score of what is no box
+NOTHING = -1.  # score of a box that is not a detection
 # MMDetection's default of DeltaXYWHBBoxCoder.decode
 MAX_LOG_RATIO = abs(math.log(16 / 1000))
 
@@ -68,11 +68,11 @@ class DetectorGraph(nn.Module):
     Args:
         model (TwoStageDetector): In eval mode.
 
-    Shape: normalised images (N, 3, H, W) -> boxes (N, M, 4), x1, y1, x2, y2
-    in pixels of the images; scores (N, M), falling; labels (N, M), int64.
-    M is ``test_cfg.rcnn.max_per_img``; where fewer were found, the others
-    have label -1, score 0 and box 0. All of an image is taken to be picture:
-    the padding that the network needs is added inside.
+    Shape: normalised images (N, 3, H, W) -> boxes (N, M, 4), x1, y1, x2, y2 in
+    pixels of the images; scores (N, M), falling; labels (N, M), int64. M is
+    ``test_cfg.rcnn.max_per_img``; where fewer were found, the others have
+    label -1, score 0 and box 0. The whole image is used: the padding that the
+    network needs is added inside.
 
     Raises:
         ValueError: If the detector has a part that is not built here.
@@ -92,7 +92,7 @@ class DetectorGraph(nn.Module):
 
     def propose(self, maps: Sequence[Tensor], height: int,
                 width: int) -> tuple[Tensor, Tensor]:
-        """The RPN: proposals (N, P, 4), and which of them are any (N, P)."""
+        """The RPN: proposals (N, P, 4), and which of them are valid (N, P)."""
         head = self.model.rpn_head
         cfg = head.test_cfg
         number = cfg.nms_pre
@@ -138,7 +138,8 @@ class DetectorGraph(nn.Module):
         features = 0
         for i, (layer, level) in enumerate(zip(extractor.roi_layers, maps)):
             here = (levels == i).unsqueeze(1)
-            # boxes of other levels without extent: they cost no samples
+            # boxes of other levels get no extent, so that no samples are
+            # computed
             boxes = torch.where(here, rois[:, 1:], 0)
             pooled = roi_align(level, torch.cat([rois[:, :1], boxes], 1),
                                list(layer.output_size), layer.spatial_scale,

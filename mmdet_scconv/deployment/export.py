@@ -1,7 +1,7 @@
 """Export a part of a model to ONNX or torch.export, and check the file.
 
-The file takes any batch size, height and width. It gets its name after it was
-run and its outputs agree with PyTorch's. If they do not, it is deleted.
+The file takes any batch size, height and width. It is run, and gets its name
+if its outputs agree with PyTorch's. If they do not, it is deleted.
 """
 import os
 import os.path as osp
@@ -18,9 +18,9 @@ from . import files
 from .gates import Gates
 from .judge import (
     Difference,
+    ExportError,
     Part,
     Tally,
-    WrongExport,
     judge_picture,
     judge_random,
 )
@@ -30,14 +30,13 @@ TOLERANCE = 1e-3
 
 
 @contextmanager
-def wrong_where_it_fails(what: str) -> Iterator[None]:
-    """Whatever a runtime raises (each has its own errors) becomes a
-    WrongExport of one line."""
+def as_export_error(what: str) -> Iterator[None]:
+    """Convert any error of a runtime to an ExportError of one line."""
     try:
         yield
     except Exception as error:
         line = next(iter(str(error).strip().splitlines()), '')
-        raise WrongExport(f'{what}: {type(error).__name__}: {line}') from error
+        raise ExportError(f'{what}: {type(error).__name__}: {line}') from error
 
 
 def random_images(batch: int, height: int, width: int) -> Tensor:
@@ -54,11 +53,11 @@ def check_shape(shape: Sequence[int]) -> None:
 
 
 def one_line_errors(file: Callable) -> Callable[[Tensor], list[Tensor]]:
-    """A file's function, whose errors are WrongExports."""
+    """A function that runs a file, and raises only ExportErrors."""
 
     def run(images: Tensor) -> list[Tensor]:
-        with wrong_where_it_fails('the exported file cannot be run on '
-                                  f'{tuple(images.shape)}'):
+        with as_export_error('the exported file cannot be run on '
+                             f'{tuple(images.shape)}'):
             return file(images)
 
     return run
@@ -75,7 +74,7 @@ def judge(part: Part, file: Callable, shapes: Sequence[tuple[int, int, int]],
         list: Images of each kind, and how they were judged.
 
     Raises:
-        WrongExport: If the file cannot be run, or too few can be judged.
+        ExportError: If the file cannot be run, or too few can be judged.
     """
     generator = torch.Generator().manual_seed(0)
     gates = Gates(part.gated or part.reference)
@@ -93,18 +92,18 @@ def check_verdict(judged: Sequence[tuple[Tensor, Tally]],
                   tolerance: float) -> None:
     """
     Raises:
-        WrongExport: If one image differs, or there was nothing to compare.
+        ExportError: If one image differs, or there was nothing to compare.
     """
     wrong = sum(tally.wrong for _, tally in judged)
     if wrong:
         worst = max(tally.relative for _, tally in judged)
-        raise WrongExport(
+        raise ExportError(
             f'in {wrong} of {sum(tally.judged for _, tally in judged)} '
             'judged images outputs of the exported file differ from '
             f'PyTorch by up to {worst:.1e} of the largest value, more '
             f'than {tolerance:.1e}: it was removed', comparisons)
     if not sum(c.difference.compared for c in comparisons):
-        raise WrongExport(
+        raise ExportError(
             'nothing was detected in any input, so nothing could be '
             'compared: name pictures with objects (--images), or lower '
             'the score threshold', comparisons)
@@ -125,8 +124,8 @@ def export(part: Part,
             new one is right.
         shapes (Sequence): Batch sizes, heights and widths of random images to
             check with. Defaults to the part's.
-        images (Sequence[Tensor]): Further inputs to check with, made small.
-            Each image that can be judged must agree, random or not.
+        images (Sequence[Tensor]): Further inputs to check with; they are
+            shrunk. Each image that can be judged must agree, random or not.
         timed (Sequence): Shapes that are timed; their difference is not
             judged.
         tolerance (float): The largest relative difference that is right.
@@ -139,7 +138,7 @@ def export(part: Part,
         ImportError: If a package is missing; says which.
         ValueError: For a bad argument.
         OSError: If the file cannot be written.
-        WrongExport: If the model cannot be traced, the file cannot be run,
+        ExportError: If the model cannot be traced, the file cannot be run,
             its outputs differ by more, too few images could be judged, or
             there was nothing to compare; nothing is left of it then, and an
             older file is kept.
@@ -154,12 +153,12 @@ def export(part: Part,
         check_shape(shape)
     files.check_packages(path)
     os.makedirs(osp.dirname(path) or os.curdir, exist_ok=True)
-    with wrong_where_it_fails('the model cannot be traced'):
+    with as_export_error('the model cannot be traced'):
         program = files.trace(part.module)
     unchecked = f'{stem}.part{suffix}'
     try:
         files.write(program, unchecked, part)
-        with wrong_where_it_fails('the exported file cannot be loaded'):
+        with as_export_error('the exported file cannot be loaded'):
             file = one_line_errors(files.load(unchecked))
         judged = judge(part, file, shapes, images, tolerance)
         comparisons = [

@@ -16,8 +16,8 @@ from .operators import onnx_translations
 SUFFIXES = ('.onnx', '.pt2')
 INPUT = 'images'
 METADATA = 'mmdet_scconv.json'  # in a .pt2
-# Batch size, height and width to trace with. Where a size of one is computed
-# in another way, it is the general way that is traced. So there are two
+# Batch size, height and width to trace with. A size of one may be computed in
+# a special way, but the general way must be traced. Therefore there are two
 # images, and maps of stride 64 are wider than one; height and width differ.
 TRACED = (2, 192, 320)
 
@@ -41,7 +41,7 @@ def check_packages(path: str) -> None:
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides."""
+    """Suppress the exporter's messages about its internals."""
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -71,8 +71,8 @@ def trace(module: nn.Module,
 
 
 def name_sizes(model) -> None:
-    """Call the sizes of an ONNX model's input by their names, in its outputs,
-    too (which are expressions of them)."""
+    """Name the sizes of an ONNX model's inputs and outputs (which are
+    expressions of the former)."""
     import onnx_ir
     names = {
         str(size): name

@@ -1,9 +1,9 @@
-"""Which images can be judged: those of which rounding decides nothing.
+"""Which images can be judged: those whose result does not depend on rounding.
 
-An SRU compares each value with a threshold. If rounding takes a value across
-it, all that follows differs by percents. Two computations that round
-differently then give different results: PyTorch in float32 and in float64,
-too. Therefore only images are judged of which no value comes near a
+An SRU compares each value with a threshold. If rounding moves a value across
+it, all later values differ by percents. Two computations that round
+differently then give different results, for example PyTorch in float32 and in
+float64. Therefore an image is judged only if none of its values comes near a
 threshold.
 """
 import copy
@@ -21,7 +21,7 @@ NEAR = 4
 
 
 class Gates:
-    """The thresholds in a module: of the SRUs.
+    """The thresholds of the SRUs in a module.
 
     Args:
         module (nn.Module): Called with images; stays as it is.
@@ -54,7 +54,7 @@ class Gates:
         for (one, values), (other, _) in zip(rounded, exact, strict=True):
             rounding = (one.double() - other).square().mean((2, 3), True)
             near = other.abs() <= NEAR * rounding.sqrt()
-            near &= values != 0  # what a ReLU left stays 0 on either side
+            near &= values != 0  # zeros of a ReLU stay 0 on either side
             found = [clear and not near[i].any()
                      for i, clear in enumerate(found)]
         return found
@@ -62,8 +62,8 @@ class Gates:
 
 @contextmanager
 def gated_values(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collects, of each call of an SRU, how far its logits are from the
-    threshold, and the values that are gated by them: (N, C, H, W)."""
+    """Collect, for each call of an SRU, the distances of its logits from the
+    threshold, and the gated values: (N, C, H, W)."""
     found = []
     handles = [
         part.register_forward_pre_hook(

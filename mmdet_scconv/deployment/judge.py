@@ -1,6 +1,6 @@
-"""Whether an exported file does what the model does, image by image.
+"""Judges image by image whether an exported file does the same as the model.
 
-Images that can be judged (:mod:`.gates`) must agree, each of them.
+Each image that can be judged (:mod:`.gates`) must agree.
 """
 import math
 from collections.abc import Callable, Sequence
@@ -13,25 +13,25 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .gates import Gates
 
-# Small images, as few of their values must come near a threshold; odd sizes,
-# and a batch of one. A .pt2 cannot be run where a map that was wider is one
-# pixel wide.
+# Small images, so that few values come near a threshold; odd sizes, and a
+# batch of one. A .pt2 cannot be run where a map that was wider is one pixel
+# wide.
 CHECKED = ((1, 40, 56), (2, 33, 47), (3, 34, 33))
 DETECTOR_CHECKED = ((1, 65, 96), (2, 67, 65), (3, 66, 70))
 # see is_undecided()
 COPIES, PERTURBATION = 8, 1e-6
-# A file that is wrong on a tenth of all images is wrong on one of so many,
-# with a probability of 0.999.
+# A file that is wrong on a tenth of all images is wrong on at least one of so
+# many with a probability of 0.999.
 JUDGED = 64
-MOST_DRAWN = 10 * JUDGED  # among which so many must be found
+MOST_DRAWN = 10 * JUDGED  # number of random images that are drawn at most
 # Pictures are judged with a few random perturbations, as large as they can be.
 PICTURE_DRAWS, PICTURE_JUDGED, PICTURE_NOISE = 20, 4, 0.01
 LEAST_SIZE, PICTURE_SIZES = 66, (160, 112, 80, 66)
 
 
-class WrongExport(UserError):
-    """A file that does not do what the model does, or for which this cannot
-    be determined.
+class ExportError(UserError):
+    """A file that cannot be made, that differs from the model, or that cannot
+    be judged.
 
     Args:
         message (str): What is wrong, in one line.
@@ -45,7 +45,7 @@ class WrongExport(UserError):
 
 @dataclass(frozen=True)
 class Difference:
-    """Of outputs that should be equal.
+    """The difference of outputs that should be equal.
 
     ``absolute``: the largest one; ``relative``: the largest one relative to
     the largest value of its output. ``compared``: how many values, or
@@ -59,8 +59,8 @@ class Difference:
 
 def image_difference(expected: Sequence[Tensor],
                      found: Sequence[Tensor]) -> Difference:
-    """Compare the outputs of one image value by value; infinite where
-    shapes differ, or where one has a NaN and the other has not."""
+    """Compare the outputs of one image value by value. The difference is
+    infinite if shapes differ, or if only one has a NaN."""
     absolute, relative, compared = 0., 0., 0
     for one, other in zip(expected, found):
         if one.shape != other.shape:
@@ -93,15 +93,16 @@ class Part:
 
     Args:
         module (nn.Module): From images, (N, 3, H, W), to a tuple of tensors.
-        reference (nn.Module): What its file must agree with, called alike.
+        reference (nn.Module): The module that the file must agree with, called
+            in the same way.
         outputs (tuple): Names of the tensors.
         metadata (dict): What a user of the file must know, e.g. mean and std
-            of the images; is written into it.
+            of the images; written into the file.
         differences (Callable): Of the reference's outputs and a file's, for
             each image of a batch.
         shapes (tuple): Batch sizes, heights and widths to check with.
-        gated (nn.Module): What of the reference has SRUs, called with images;
-            must run in float64. Defaults to the reference.
+        gated (nn.Module): The part of the reference that has the SRUs, called
+            with images; must run in float64. Defaults to the reference.
     """
 
     module: nn.Module
@@ -132,9 +133,9 @@ def is_undecided(part: Part, image: Tensor, tolerance: float) -> bool:
 
 @dataclass
 class Tally:
-    """What was judged of a file with images of one kind.
+    """The result of judging a file with images of one kind.
 
-    ``absolute``, ``relative`` and ``compared`` are of the judged images, see
+    ``absolute``, ``relative`` and ``compared`` refer to the judged images, see
     :class:`Difference`.
     """
 
@@ -176,8 +177,8 @@ class Tally:
 
 
 def shrink(images: Tensor, most: int) -> Tensor:
-    """Bring images, (N, 3, H, W), to a size at which they can be judged: the
-    longer side to ``most`` pixels at most, where the shorter one allows."""
+    """Shrink images, (N, 3, H, W), so that they can be judged: the longer side
+    to at most ``most`` pixels, if the shorter side allows it."""
     longest = max(images.shape[2:])
     if longest <= most:
         return images
@@ -193,7 +194,7 @@ def judge_random(part: Part, gates: Gates, run: Callable,
     them were judged or one is wrong.
 
     Raises:
-        WrongExport: If too few can be judged.
+        ExportError: If too few can be judged.
     """
     tallies = [Tally(tolerance) for _ in shapes]
     while sum(tally.drawn for tally in tallies) < MOST_DRAWN:
@@ -204,7 +205,7 @@ def judge_random(part: Part, gates: Gates, run: Callable,
         judged = sum(tally.judged for tally in tallies)
         if judged >= JUDGED or any(tally.wrong for tally in tallies):
             return tallies
-    raise WrongExport(
+    raise ExportError(
         f'of {sum(tally.drawn for tally in tallies)} random images {judged} '
         f'could be judged, {JUDGED} are needed: in the others a value comes '
         'so near to the threshold of an SRU that rounding decides. Name '
@@ -214,14 +215,14 @@ def judge_random(part: Part, gates: Gates, run: Callable,
 def judge_picture(part: Part, gates: Gates, run: Callable, picture: Tensor,
                   tolerance: float,
                   generator: torch.Generator) -> tuple[Tensor, Tally]:
-    """Judge a file with a picture, (N, 3, H, W), made small, as it is and
-    with random perturbations.
+    """Judge a file with a shrunken picture, (N, 3, H, W), without and with
+    random perturbations.
 
     Returns:
-        tuple: The picture as it was judged, and how.
+        tuple: The picture as it was judged, and its :class:`Tally`.
 
     Raises:
-        WrongExport: If it cannot be judged in any size.
+        ExportError: If it cannot be judged in any size.
     """
     for size in PICTURE_SIZES:
         small, tally = shrink(picture, size), Tally(tolerance)
@@ -233,7 +234,7 @@ def judge_picture(part: Part, gates: Gates, run: Callable, picture: Tensor,
                 break
         if tally.judged:
             return small, tally
-    raise WrongExport(
+    raise ExportError(
         'a picture could not be judged in any of '
         f'{PICTURE_DRAWS * len(PICTURE_SIZES)} draws: its values come so near '
         'to the thresholds of the SRUs that rounding decides. Name another')

@@ -1,4 +1,4 @@
-"""Time of a file beside PyTorch's."""
+"""Times of a file and of PyTorch."""
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from .judge import Difference, Part
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file beside PyTorch on inputs of one kind.
+    """Difference and times of a file and PyTorch, on inputs of one kind.
 
     ``shape``: (N, 3, H, W). ``difference``: the largest of all judged images
     (of the one input, where ``judged`` is 0: it was timed alone). ``judged``

@@ -16,9 +16,10 @@ def padded_nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
     Args:
         boxes (Tensor): (N, K, 4), x1, y1, x2, y2.
         scores (Tensor): (N, K).
-        iou_threshold (float): Above it the lower score goes.
+        iou_threshold (float): Of two boxes with a higher IoU the one with the
+            lower score is dropped.
         score_threshold (float): Scores must be above it.
-        max_boxes (int): The best that are kept of each image.
+        max_boxes (int): How many boxes of each image are kept.
 
     Returns:
         Tensor: (N, max_boxes), indices by falling score, then -1.
@@ -54,7 +55,7 @@ def _(maps, rois, size, scale, sampling_ratio, aligned):
 
 
 def onnx_translations() -> dict:
-    """How the operators read in ONNX, for ``torch.onnx.export``."""
+    """The operators' translations to ONNX, for ``torch.onnx.export``."""
     from onnxscript import opset18 as op
 
     def ints(*values: int):
@@ -73,7 +74,7 @@ def onnx_translations() -> dict:
         images = op.Shape(boxes, start=0, end=1)
         rows = op.Range(zero, op.Squeeze(op.Shape(chosen, start=0, end=1)),
                         one)
-        # the row of each image's first box, so the column of each box
+        # the row of each image's first box, hence the column of each box
         of_image = op.Equal(
             op.Unsqueeze(image, ints(1)),
             op.Unsqueeze(op.Range(zero, op.Squeeze(images), one), ints(0)))

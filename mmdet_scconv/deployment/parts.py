@@ -20,7 +20,7 @@ PARTS = ('backbone', 'detector', 'classifier')
 
 def classes_of(cfg: Config) -> list[str]:
     """Names of the classes, in the order of labels, from a config's test data
-    set; empty where it does not tell them."""
+    set; empty if it has none."""
     dataset = cfg.get('test_dataloader', {}).get('dataset', {})
     classes = dataset.get('metainfo', {}).get('classes')
     if classes is None and 'type' in dataset:
@@ -30,7 +30,7 @@ def classes_of(cfg: Config) -> list[str]:
 
 
 def metadata_of(cfg: Config) -> dict[str, str]:
-    """What a user of an exported file must know of its input and labels.
+    """What a user of an exported file must know about its input and labels.
 
     Returns:
         dict: ``channels`` ('RGB' or 'BGR'), ``mean`` and ``std`` (pixels from
@@ -51,8 +51,8 @@ def metadata_of(cfg: Config) -> dict[str, str]:
 
 
 def deploy(model: nn.Module) -> bool:
-    """Bring a model's backbone into its form for inference, where it has
-    one; whether it has."""
+    """Fold a model's backbone for inference, if it has such a form; returns
+    whether it has."""
     if not hasattr(model.backbone, 'switch_to_deploy'):
         return False
     deploy_backbone(model)
@@ -63,8 +63,8 @@ def part_of(model: nn.Module, name: str,
             metadata: dict[str, str] | None = None) -> Part:
     """A part of a detector or classifier, to be exported.
 
-    What is exported is a copy, whose backbone goes into its deployed form
-    where it has one. The model itself stays as it is, and is the reference.
+    A copy is exported; its backbone is folded for inference if possible. The
+    model itself stays as it is, and is the reference.
 
     Args:
         model (nn.Module): In eval mode, on the CPU.

@@ -1,4 +1,4 @@
-"""What an exported file must agree with: MMDetection's own code."""
+"""The reference of an exported file: MMDetection's own code."""
 import torch
 import torch.nn.functional as F
 from mmdet.structures import DetDataSample
@@ -6,18 +6,21 @@ from torch import Tensor, nn
 
 
 def pad_images(images: Tensor, divisor: int) -> Tensor:
-    """Zeros at right and bottom, as MMDetection's preprocessor puts them."""
+    """Pad with zeros at right and bottom, as MMDetection's preprocessor does.
+    """
     height, width = images.shape[2:]
     return F.pad(images, (0, -width % divisor, 0, -height % divisor))
 
 
 def size_divisor_of(model: nn.Module) -> int:
-    """What a model's preprocessor pads height and width to a multiple of."""
+    """The number to whose multiples a model's preprocessor pads height and
+    width."""
     return getattr(model.data_preprocessor, 'pad_size_divisor', 1)
 
 
 class PaddedBackbone(nn.Module):
-    """A detector's backbone, with images as :class:`Predictions` gets them.
+    """A detector's backbone, called with the same images as
+    :class:`Predictions`.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Which detectors can be exported whole."""
+"""Checks which detectors can be exported as a whole."""
 from mmcv.ops import RoIAlign
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.detectors import FasterRCNN, TwoStageDetector
@@ -11,7 +11,8 @@ from torch import nn
 
 def check_kind(name: str, part, *kinds: type) -> None:
     """Raises:
-        ValueError: If a part of a detector is not exactly of these kinds.
+        ValueError: If a part of a detector is not exactly of one of these
+            classes.
     """
     if type(part) not in kinds:
         raise ValueError(
@@ -42,7 +43,7 @@ def check_nms(name: str, cfg: dict) -> None:
 
 def check_coder(name: str, coder) -> None:
     """Raises:
-        ValueError: If boxes are coded in a way that is not built here.
+        ValueError: If boxes are coded in a way that is not supported here.
     """
     check_kind(name, coder, DeltaXYWHBBoxCoder)
     check_setting(coder.clip_border and not coder.add_ctr_clamp, name,
@@ -51,10 +52,10 @@ def check_coder(name: str, coder) -> None:
 
 
 def check_detector(model: nn.Module) -> None:
-    """Check that :class:`.detector.DetectorGraph` does what a detector does.
+    """Check that :class:`.detector.DetectorGraph` does the same as a detector.
 
     Raises:
-        ValueError: If not; says which part of it is another.
+        ValueError: If not; names the part that differs.
     """
     check_kind('detector', model, FasterRCNN, TwoStageDetector)
     rpn, roi_head = model.rpn_head, model.roi_head

@@ -15,8 +15,8 @@ class ChannelsLastHook(Hook):
     """Stores the weights of backbone and neck as channels_last.
 
     Their convolutions then work in that layout, which is faster on CPUs and,
-    in mixed precision, on GPUs; results are the same but for rounding. What
-    they return to the heads is contiguous again: mmcv's RoIAlign reads
+    in mixed precision, on GPUs; results are the same except for rounding.
+    Their outputs are made contiguous for the heads: mmcv's RoIAlign reads
     channels_last inputs as if they were contiguous, and gives wrong results
     (seen with onedl-mmcv 2.3.6 on the CPU). Put it into ``custom_hooks``.
     """

@@ -1,5 +1,4 @@
-"""Says before a training that data and detector do not have the same
-classes."""
+"""Checks before a training that data and detector have the same classes."""
 from mmdet.engine.hooks import NumClassCheckHook
 from mmdet.registry import HOOKS
 

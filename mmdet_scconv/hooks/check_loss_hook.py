@@ -22,8 +22,8 @@ def image_paths(data_batch: dict) -> list[str]:
 class CheckLossHook(Hook):
     """Stops at the first loss that is NaN or infinite, before it is saved.
 
-    MMDetection's CheckInvalidLossHook looks every 50th iteration, and does
-    not tell which images it were.
+    MMDetection's CheckInvalidLossHook checks every 50th iteration only, and
+    does not name the images.
     """
 
     # before the checkpoint of the same iteration

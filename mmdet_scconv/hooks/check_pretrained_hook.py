@@ -17,8 +17,8 @@ from ..pretrained.whole import compare
 @HOOKS.register_module()
 class CheckPretrainedHook(Hook):
     """Checks the pretrained checkpoints of a model's stock modules before a
-    training: that they can be had, are complete, and hold data alone. Logs
-    how many tensors fit, with a warning if none does.
+    training: they must exist or be downloadable, be complete, and hold only
+    data. Logs how many tensors fit, with a warning if none does.
 
     A :class:`SwappedModule` checks its own.
     """
@@ -29,7 +29,7 @@ class CheckPretrainedHook(Hook):
             FileNotFoundError: Says which file to put where.
             CheckpointError: If a file is damaged or could run code.
         """
-        # only a training loads initial weights: its loop is built by now
+        # only a training loads initial weights; its loop is built already
         if not isinstance(runner._train_loop, BaseLoop):
             return
         for module in runner.model.modules():
@@ -64,7 +64,7 @@ def log_what_fits(module: BaseModule) -> None:
 
 
 def under_prefix(state_dict: Mapping, prefix: str | None) -> Mapping:
-    """The tensors whose names begin with a prefix, without it."""
+    """The tensors whose names begin with a prefix, by the names without it."""
     if prefix is None:
         return state_dict
     prefix = prefix.rstrip('.') + '.'

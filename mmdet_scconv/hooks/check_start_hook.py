@@ -23,18 +23,18 @@ from .train_loader import rebuild_train_loader
 @HOOKS.register_module()
 class CheckStartHook(Hook):
     """Checks ``load_from`` and the checkpoint that is resumed, before MMEngine
-    loads them: that they are complete, and hold data alone.
+    loads them: they must be complete, and hold only data.
 
     - ``load_from``: how many tensors fit the model is logged. It is an error
       if none does: MMEngine would train from random weights.
     - ``resume=True`` without ``load_from``: the last good checkpoint of the
       work dir is taken; damaged ones are skipped with a warning.
-    - A resumed training has the seed that it began with from the first image
-      on. MMEngine sets it after the order of the images is drawn.
+    - A resumed training uses its original seed from the first image on.
+      MMEngine sets the seed only after the order of the images is drawn.
     - Several hosts must resume from the same checkpoint.
 
-    Storage that MMEngine alone can read (``s3://``, ...) is left to it. So is
-    FlexibleRunner, which loads before its hooks are called.
+    Storage that only MMEngine can read (``s3://``, ...) is not checked.
+    Neither is FlexibleRunner, which loads before its hooks are called.
     """
 
     # before EpochSeedHook, which needs the seed
@@ -100,7 +100,7 @@ def log_start(model: nn.Module, state_dict: Mapping, path: str,
                  'the dense ones')
     logger.info(line)
     if wrong:
-        # also in a fine-tuning with other classes, where that is meant
+        # also in a fine-tuning with other classes, where this is intended
         what = ('1 tensor is not loaded, as its shape differs'
                 if wrong == 1 else
                 f'{wrong} tensors are not loaded, as their shapes differ')
@@ -118,8 +118,8 @@ def use_seed(runner: Runner, seed: int | None) -> None:
 
 
 def resume_notes(runner: Runner, checkpoint: dict) -> Iterator[str]:
-    """What a user of ``--resume`` may not expect: that there is nothing left
-    to train, or that the schedule stays that of the first training."""
+    """Notes for a user of ``--resume``: nothing is left to train, or the
+    schedule is still that of the first training."""
     path = runner._load_from
     known = checkpoint['message_hub'].get('runtime_info', {})
     for key, unit in (('max_epochs', 'epoch'), ('max_iters', 'iter')):

@@ -1,4 +1,4 @@
-"""torch.compile for the parts of a detector that it is good for."""
+"""torch.compile for the parts of a detector that gain by it."""
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +9,8 @@ from .model_parts import detector
 
 
 def compiler_error(device: torch.device) -> str | None:
-    """Why torch.compile cannot work here, found by trying; else None."""
+    """Try torch.compile; returns why it does not work here, None if it does.
+    """
     try:
         x = torch.ones(8, device=device, requires_grad=True)
         torch.compile(lambda x: x.sin() + 1)(x).sum().backward()
@@ -22,11 +23,11 @@ def compiler_error(device: torch.device) -> str | None:
 class CompileHook(Hook):
     """Compiles backbone and neck with torch.compile.
 
-    Not the heads, whose shapes depend on the image's content. Parameters,
-    checkpoints and their keys stay as they are. With dynamic shapes, images
-    of a new size need no new compilation. Where there is no working compiler
-    (a C++ compiler on the CPU, Triton on a GPU) it says so and the model runs
-    as it is. Put it into ``custom_hooks``.
+    The heads are not compiled, as their shapes depend on the image's content.
+    Parameters, checkpoints and their keys stay as they are. With dynamic
+    shapes, images of a new size need no new compilation. If there is no
+    working compiler (a C++ compiler on the CPU, Triton on a GPU), a warning is
+    logged and the model runs without. Put it into ``custom_hooks``.
 
     Args:
         parts (Sequence[str]): Attributes of the detector. Defaults to

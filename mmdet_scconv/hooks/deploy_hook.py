@@ -1,4 +1,4 @@
-"""Tests the backbone in its form for inference."""
+"""Tests the backbone with folded BatchNorms."""
 import copy
 
 from mmdet.registry import HOOKS
@@ -12,9 +12,9 @@ from .model_parts import detector
 class DeployHook(Hook):
     """Calls the backbone's ``switch_to_deploy`` before a test.
 
-    After the last image the backbone is again what it was, for hooks that use
-    its parameters afterwards (``EMAHook``). Does nothing in a training, whose
-    validations need weights that are trained further. Put it into
+    After the last image the original backbone is restored, for hooks that use
+    its parameters afterwards (``EMAHook``). Does nothing in a training, as the
+    weights are trained further after a validation. Put it into
     ``custom_hooks``, or call ``test.py --deploy``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Says in the log how long an epoch is."""
+"""Logs the length of an epoch."""
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
@@ -9,8 +9,8 @@ EPOCH_LENGTH = 'iters_per_epoch'
 class EpochLengthHook(Hook):
     """Logs the number of iterations of an epoch before the training.
 
-    MMEngine's logged values (``vis_data/scalars.json``) have the epoch and
-    the iteration, which alone do not tell how much of an epoch is done.
+    MMEngine's logged values (``vis_data/scalars.json``) have only the epoch
+    and the iteration, which do not tell how much of an epoch is done.
     """
 
     def before_train(self, runner) -> None:

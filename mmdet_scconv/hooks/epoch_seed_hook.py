@@ -8,17 +8,17 @@ from .train_loader import rebuild_train_loader
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seeds each epoch with the run's seed plus the epoch's number; where
-    iterations count, each iteration likewise.
+    """Seeds each epoch with the run's seed plus the epoch's number; in an
+    iteration-based training each iteration.
 
-    A checkpoint holds no state of random number generators, and MMEngine
-    seeds a resumed run as a new one. With this hook the sampling of boxes and
-    what is random in the main process continue as without the interruption; so
-    do the loader's workers unless they persist over epochs. With
+    A checkpoint holds no state of random number generators, and MMEngine seeds
+    a resumed run as a new one. With this hook the sampling of boxes, and all
+    that is random in the main process, continue as without the interruption;
+    so do the loader's workers unless they persist over epochs. With
     ``randomness=dict(deterministic=True)`` they do not: new ones start in each
-    epoch. In an iteration-based training they do persist: there a
-    resumed run equals an uninterrupted one with ``num_workers=0`` alone, and
-    says so.
+    epoch. In an iteration-based training they always persist: there a resumed
+    run equals an uninterrupted one only with ``num_workers=0``; a warning says
+    so.
     """
 
     priority = 'VERY_HIGH'
@@ -29,7 +29,7 @@ class EpochSeedHook(Hook):
         set_random_seed(**randomness)
 
     def by_iteration(self, runner) -> bool:
-        # not built in a validation alone
+        # not built if only a validation is run
         return isinstance(runner._train_loop, IterBasedTrainLoop)
 
     def before_run(self, runner) -> None:

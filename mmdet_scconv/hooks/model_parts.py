@@ -1,4 +1,4 @@
-"""Finds the detector inside of what a runner calls its model."""
+"""Finds the detector inside a runner's model."""
 from mmengine.runner import Runner
 from torch import nn
 

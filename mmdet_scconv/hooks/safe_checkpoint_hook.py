@@ -15,7 +15,7 @@ from ..atomic import PART, AtomicBackend, write_atomically
 
 
 class RemoveLater(AtomicBackend):
-    """Notes what is to be removed, for when the new file is complete."""
+    """Collects files to be removed when the new one is complete."""
 
     def __init__(self) -> None:
         self.outdated = []
@@ -28,19 +28,19 @@ class RemoveLater(AtomicBackend):
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook, whose files are complete or do not exist.
 
-    MMEngine writes a checkpoint in place, and removes the one that
-    ``max_keep_ckpts`` has no room for before that. Here a checkpoint gets its
-    name when it is on the disk, then ``last_checkpoint`` is replaced, then
-    the outdated one is removed; so the disk must hold one more than
-    ``max_keep_ckpts``. Takes CheckpointHook's arguments. Other storage than
-    local files, or with ``backend_args`` of one's own, is left to MMEngine;
-    so are the checkpoints of FlexibleRunner, whose strategies (DeepSpeed,
-    ...) write them in their own ways, some as folders.
+    MMEngine first removes the checkpoint that exceeds ``max_keep_ckpts``, then
+    writes the new one in place. Here a checkpoint gets its name when it is on
+    the disk, then ``last_checkpoint`` is replaced, then the outdated one is
+    removed; so the disk must hold one more than ``max_keep_ckpts``. Takes
+    CheckpointHook's arguments. Storage other than local files, or with
+    ``backend_args`` in the config, is left to MMEngine; so are the checkpoints
+    of FlexibleRunner, whose strategies (DeepSpeed, ...) write them in their
+    own ways, some as folders.
     """
 
     @classmethod
     def with_settings_of(cls, hook: CheckpointHook) -> 'SafeCheckpointHook':
-        """A hook that saves when and what ``hook`` would save."""
+        """A hook with the settings of ``hook``."""
         safe = cls()
         vars(safe).update(vars(hook))
         return safe
@@ -60,7 +60,7 @@ class SafeCheckpointHook(CheckpointHook):
             return
         self.backend_args = dict(backend='atomic')
         self.file_backend = AtomicBackend()
-        if is_main_process():  # what a kill left
+        if is_main_process():  # left by a killed process
             for part in glob(osp.join(escape(self.out_dir), f'*.pth{PART}')):
                 os.remove(part)
 

@@ -1,4 +1,4 @@
-"""Adds the hooks that protect a training, to any config by one line."""
+"""Adds the hooks that protect a training to any config, by one line."""
 from mmdet.registry import HOOKS
 from mmengine.hooks import CheckpointHook, Hook
 
@@ -16,12 +16,12 @@ HOOKS_OF_A_TRAINING = (CheckPretrainedHook, CheckStartHook, WarmStartHook,
 
 @HOOKS.register_module()
 class SCConvRuntimeHook(Hook):
-    """Brings the hooks that a training should not be without.
+    """Adds the hooks that protect a training.
 
     ``custom_hooks = [dict(type='SCConvRuntimeHook')]`` in any config, with
     any ``train.py``:
 
-    - CheckPretrainedHook: pretrained weights are there and hold data alone.
+    - CheckPretrainedHook: pretrained weights exist and hold only data.
     - CheckStartHook: the same for ``load_from`` and the resumed checkpoint.
     - WarmStartHook: swapped convolutions are fitted to the dense ones with
       images of the training set.
@@ -31,12 +31,12 @@ class SCConvRuntimeHook(Hook):
     - SafeCheckpointHook, with the settings of ``default_hooks.checkpoint``:
       a checkpoint file is complete or does not exist.
 
-    A hook of one of these classes that the config has already is kept, and so
+    If the config has a hook of one of these classes already, that is kept; so
     is a checkpoint hook of another class than MMEngine's.
     """
 
-    # the first of all: MMEngine goes through the list of hooks while this one
-    # adds to it
+    # runs first: MMEngine iterates over the list of hooks while this one adds
+    # to it
     priority = 'HIGHEST'
 
     def before_run(self, runner) -> None:

@@ -5,12 +5,12 @@ from mmengine.runner import Runner
 def rebuild_train_loader(runner: Runner, **settings) -> None:
     """Build the runner's training loader again, on the data set that it has.
 
-    A loader cannot be changed: its sampler and its workers have the seed from
-    before, and PyTorch fixes the other settings.
+    A loader cannot be changed: its sampler and its workers have the old seed,
+    and PyTorch fixes the other settings.
 
     Args:
-        runner (Runner): Before its training starts. A loader that is no
-            config, but was built by the caller, stays as it is.
+        runner (Runner): Before its training starts. A loader that the caller
+            has built stays as it is.
         **settings: Replace those of ``train_dataloader``.
     """
     cfg = runner._train_dataloader

@@ -18,18 +18,18 @@ class WarmStartHook(Hook):
     """Fits the backbone's swapped convolutions to the dense ones of its
     checkpoint, with images of the training set, before a training.
 
-    Nothing is done where a checkpoint of ``load_from`` or a resumed one has
-    filled them, with ``swapped_init='random'``, or where no checkpoint was
-    given. Without this hook the images are generated.
+    Nothing is done if ``load_from`` or a resumed checkpoint has filled them,
+    if ``swapped_init='random'``, or if no checkpoint was given. Without this
+    hook, generated images are used.
 
     Args:
-        num_images (int): As many as have the area of so many crops of
-            ``size``. Defaults to 64.
+        num_images (int): Number of crops of ``size``; of larger images so many
+            that the area is the same. Defaults to 64.
         size (int): Sides of the crops in pixels, or the smallest side of the
             images. Defaults to 224.
     """
 
-    # of the hooks that see the model before a training, the first
+    # before all other hooks that use the model before a training
     priority = 'VERY_HIGH'
 
     def __init__(self, num_images: int = NUM_IMAGES, size: int = SIZE) -> None:
@@ -49,7 +49,7 @@ class WarmStartHook(Hook):
         dataset = runner.train_dataloader.dataset
         rng = np.random.default_rng(0)
         order = rng.permutation(len(dataset))
-        # of a small data set several crops of an image
+        # several crops of each image of a small data set
         first = self.crops(dataset, np.resize(order, self.num_images), rng)
         side = first[0].shape[-1]
         count = math.ceil(self.num_images * (self.size / side)**2)

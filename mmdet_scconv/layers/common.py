@@ -59,10 +59,10 @@ def check_divisor(name: str, value: int, minimum: int = 1,
     """Check that an int divides numbers of channels.
 
     Args:
-        **widths: Each number, by what the channels are called in the error.
+        **widths: Each number of channels, by its name in the error.
 
     Raises:
-        ValueError: If it is no int of at least ``minimum``, or does not
+        ValueError: If it is not an int of at least ``minimum``, or does not
             divide one of them.
     """
     channels = ' and the '.join(f'{width} {kind}'
@@ -84,8 +84,8 @@ def check_widths(in_channels: int, out_channels: int) -> None:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether something must run at each call of a module: hooks (pruning,
-    sharded parameters) or parametrizations."""
+    """Whether a module has hooks (pruning, sharded parameters) or
+    parametrizations, which must run at each call."""
     return bool(module._forward_hooks or module._forward_pre_hooks
                 or module._backward_hooks or module._backward_pre_hooks
                 or 'parametrizations' in module._modules)
@@ -207,8 +207,10 @@ class DropInConv(nn.Module):
     # what mmcv's ConvModule reads from a convolution
     transposed = False
     output_padding = (0, 0)
-    # whether the output is normalised, so that no norm needs to follow
+    # whether the output is normalised, so that no norm is needed after it
     ends_with_norm = False
+    # whether it takes a norm_layer, for norms between its convolutions
+    has_inner_norms = False
 
     def __init__(self,
                  in_channels: int,
@@ -235,7 +237,7 @@ class DropInConv(nn.Module):
 
     def inner_conv(self, in_channels: int, out_channels: int,
                    groups: int = 1) -> nn.Conv2d:
-        """A convolution of this one's geometry, without bias."""
+        """A convolution with this one's geometry, without bias."""
         return nn.Conv2d(
             in_channels,
             out_channels,
@@ -247,7 +249,7 @@ class DropInConv(nn.Module):
             bias=False)
 
     def set_out_channels(self, out_channels: int) -> None:
-        """Set the width of the output where it is not the one asked for."""
+        """Set the output's width if it differs from the requested one."""
         self.out_channels = out_channels
         if self.bias is not None:
             self.bias = nn.Parameter(torch.zeros(out_channels))

@@ -40,6 +40,7 @@ class GhostConv(DropInConv):
     """
 
     ends_with_norm = True
+    has_inner_norms = True
 
     def __init__(
         self,

@@ -37,6 +37,8 @@ class GhostModule(DropInConv):
             value and what is allowed.
     """
 
+    has_inner_norms = True
+
     def __init__(
         self,
         in_channels: int,

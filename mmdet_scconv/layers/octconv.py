@@ -1,12 +1,12 @@
-"""Octave convolution: a share of the channels at half the resolution.
+"""Octave convolution: part of the channels at half the resolution.
 
 Paper: Chen et al., "Drop an Octave: Reducing Spatial Redundancy in
 Convolutional Neural Networks with Octave Convolution", ICCV 2019. A row of
 SCConv's Tables 2 and 3 (``alpha=0.5``).
 
-Deviation: in the paper both resolutions run through the whole network; this
-layer has one tensor in and out, as any convolution: the low part is pooled at
-its entrance and brought back at its exit. So only the 3x3 convolutions of a
+Deviation: in the paper both resolutions run through the whole network. This
+layer has one input and one output, as any convolution: the low part is pooled
+at the beginning and upsampled at the end. So only the 3x3 convolutions of a
 ResNet get cheaper (ResNet-50: 3.05 GMACs, published 2.40).
 """
 import torch

@@ -12,8 +12,9 @@ from .common import DropInConv, IntOrPair, check
 class PfLayer(DropInConv):
     """The maximum of each channel under the kernel; no parameters.
 
-    The norm behind it goes, as in the paper (``ends_with_norm``). A ReLU may
-    stay: behind one before the layer it changes nothing.
+    The norm behind it is left out, as in the paper (``ends_with_norm``). A
+    ReLU after it may stay: it changes nothing if another one precedes the
+    layer.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation,

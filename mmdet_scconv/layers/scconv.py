@@ -7,15 +7,15 @@ which some code bases also call SCConv.
     SCConv = SRU (which of the channels carry information, where?)
            -> CRU (rich features by convolution, the rest cheaply)
 
-The paper leaves details open. They are read here so that the parameter and
-FLOP counts of its Tables 3 to 5 come out to every printed digit (see
+The paper leaves details open. They are chosen here so that the parameter and
+FLOP counts equal those of its Tables 3 to 5 in every printed digit (see
 ``low_squeeze_base``). Inferred from the counts, not published: which of the
 1x1 convolutions have a bias, where the inner BatchNorms stand, and that the
 low branch and PWC1 are average-pooled where the convolution has a stride.
-Defined here, as the paper has C channels in and out only: for
-``in_channels != out_channels`` the SRU and the split work on the input's
-width; the low branch's squeeze is taken from the output's width, so that its
-concatenation always fits.
+Defined here, as the paper has C channels in and out only: for ``in_channels !=
+out_channels`` the SRU and the split work on the input's width; the low
+branch's squeeze is taken from the output's width, so that its concatenation
+always fits.
 
 Plain PyTorch: ``mmdet_scconv.layers`` imports nothing else of this package.
 """
@@ -52,9 +52,9 @@ class SRU(nn.Module):
 
     Source: SCConv, Section 3.1. GroupNorm's scale tells how much a channel
     varies; a position whose re-weighted value passes the threshold is kept
-    whole and adds nothing to the non-informative part. Any other position
-    goes into both parts, multiplied by its weight. The halves of both parts
-    are added crosswise.
+    unchanged in the informative part, and is 0 in the other one. Any other
+    position is in both parts, multiplied by its weight. The halves of both
+    parts are added crosswise.
 
     The logit is compared with the threshold, in float32 (float64 for
     float64), not the weight: as initialised, the weights differ from 0.5 by
@@ -265,7 +265,7 @@ class SCConv(DropInConv):
 
     ``units`` are the combinations of Table 1. The paper does not say what a
     lone SRU is followed by (the dense convolution here, as the table's
-    parameters want), nor how parallel units are joined (their outputs are
+    parameters require), nor how parallel units are joined (their outputs are
     added here; where there is a stride, the SRU gets pooled input).
 
     Args:
@@ -293,7 +293,8 @@ class SCConv(DropInConv):
             value and what is allowed.
     """
 
-    deployed = False  # read where kernels are chosen
+    has_inner_norms = True
+    deployed = False  # read by the function that chooses kernels
 
     def __init__(
         self,
@@ -373,7 +374,8 @@ class SCConv(DropInConv):
         return self.add_bias(out)
 
     def deploy(self, norm: nn.Module) -> nn.Module | None:
-        """For inference: this and the BatchNorm behind it as one module.
+        """Return this layer and the BatchNorm behind it as one module, for
+        inference.
 
         Returns:
             DeployedSCConv | None: Nothing where that is not possible: for

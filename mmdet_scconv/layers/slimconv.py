@@ -7,15 +7,14 @@ Neural Networks by Features Recombining", IEEE TIP 2021.
     fold(w * x)       -> 3x3                ->  top       } concatenated:
     fold(flip(w) * x) -> 1x1 -> ReLU -> 3x3 ->  bottom    } C / k channels
 
-The authors published only k=4/3; it has their counts to every digit. The
-others are reconstructions: for k=8/3 the input is folded twice, which gives
-the published 12.10M and 1.88G of a ResNet-50; for k=1 the bottom's 3x3 is
-twice as wide and the attention narrows by 16 instead of 32, which gives the
+The authors published only k=4/3; the counts here equal theirs in every digit.
+The others are reconstructions: for k=8/3 the input is folded twice, which
+gives the published 12.10M and 1.88G of a ResNet-50; for k=1 the bottom's 3x3
+is twice as wide and the attention narrows by 16 instead of 32, which gives the
 published 0.60M, 16.78M, 25.00M and 5.97M of four networks of SCConv's Table 2,
-and 18.80M where its other tables have 18.81M.
-Defined here, as the paper has one width C: for ``in_channels !=
-out_channels`` both foldings are of the input, and the two 3x3 give their
-shares of the output's width.
+and 18.80M where its other tables have 18.81M. Defined here, as the paper has
+one width C: for ``in_channels != out_channels`` both foldings are of the
+input, and the two 3x3 give their shares of the output's width.
 """
 from collections.abc import Callable
 
@@ -58,6 +57,7 @@ class SlimConv(DropInConv):
     """
 
     ends_with_norm = True
+    has_inner_norms = True
 
     def __init__(
         self,

@@ -47,6 +47,8 @@ class SPConv(DropInConv):
             value and what is allowed.
     """
 
+    has_inner_norms = True
+
     def __init__(
         self,
         in_channels: int,

@@ -1,1 +1,2 @@
-"""The paper's tables: their rows, what each counts, and what was measured."""
+"""The paper's tables: their rows, parameters and FLOPs, and measured results.
+"""

@@ -1,7 +1,7 @@
 """Parameters and FLOPs by three counters, from a config alone.
 
-All three count multiply-accumulates (MACs) as one; they differ in what else
-they see:
+All three count a multiply-accumulate (MAC) as one; they differ in the
+operations that they count:
 
 - ``macs``: ``nn.Conv2d`` (without bias) and ``nn.Linear``, nothing else. What
   most papers mean by "FLOPs".
@@ -13,7 +13,7 @@ they see:
   bias), matrix products, BatchNorm (2 an element), GroupNorm (5 an element),
   upsampling.
 
-None of them tells the run time.
+None of them predicts the run time.
 """
 import copy
 import functools
@@ -37,7 +37,7 @@ COUNTERS = ('macs', 'thop', 'mmengine')
 
 
 class TensorMode(nn.Module):
-    """A detector up to its raw outputs: no losses, no post-processing."""
+    """A detector up to its raw outputs, without losses and post-processing."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -59,9 +59,8 @@ class TensorMode(nn.Module):
 class Complexity:
     """Counts of one model for one image.
 
-    ``params`` has all parameters, ``group_norm_params`` those among them
-    that thop's rule does not see. ``mmengine`` is None where it was not asked
-    for.
+    ``params`` counts all parameters, ``group_norm_params`` those that thop's
+    rule does not count. ``mmengine`` is None if it was not requested.
     """
 
     params: int
@@ -76,7 +75,7 @@ class Complexity:
 
 
 def switch_to_reference(model: nn.Module) -> None:
-    """Let SCConv layers call their submodules, whose hooks then fire."""
+    """Let SCConv layers call their submodules, so that their hooks run."""
     for module in model.modules():
         if isinstance(module, SCConv):
             module.implementation = 'reference'
@@ -153,7 +152,7 @@ def count(model: nn.Module,
 
 
 def without_checkpoint(cfg: dict) -> ConfigDict:
-    """A copy of a model's config, whose backbone names no weights."""
+    """A copy of a model's config without the weights of its backbone."""
     cfg = copy.deepcopy(ConfigDict(cfg))
     for part in (cfg, cfg.get('backbone', {})):
         part.pop('init_cfg', None)
@@ -169,7 +168,8 @@ def count_classifier(backbone: dict,
     classification papers and SCConv's detection tables do.
 
     Raises:
-        ValueError: If the backbone does not tell its width, as ResNets do.
+        ValueError: If the backbone has no ``feat_dim``, its width, which
+            ResNets have.
     """
     return _count_classifier(
         json.dumps(backbone, default=str), tuple(shape), mmengine, num_classes)

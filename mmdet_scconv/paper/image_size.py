@@ -1,8 +1,8 @@
-"""Which image size the paper's detection FLOPs are for.
+"""Finds the image size of the paper's detection FLOPs.
 
-The paper does not name it. Where both sides are multiples of the backbone's
-stride, 32, each counter is linear in the number of 32x32 cells of the image:
-two small images give all sizes.
+The paper does not name it. If both sides are multiples of the backbone's
+stride, 32, each counter is linear in the number of 32x32 cells of the image.
+Therefore the counts of two small images give those of all sizes.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Fit:
 
     @property
     def side(self) -> float:
-        """Of a square of this area, in pixels."""
+        """Side of a square of this area, in pixels."""
         return STRIDE * self.cells**0.5
 
     @property

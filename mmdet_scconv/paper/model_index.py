@@ -1,4 +1,4 @@
-"""The docs of the tables, generated from their one list of rows."""
+"""Generates the docs of the tables from the list of rows."""
 import os.path as osp
 
 import yaml
@@ -11,7 +11,7 @@ from .table import notes
 README = 'configs/scconv/README.md'
 METAFILE = 'configs/scconv/metafile.yml'
 MODEL_INDEX = 'model-index.yml'
-# table, and what MMDetection's metafiles call its data set
+# table, and the name of its data set in MMDetection's metafiles
 DETECTION = {'voc': 'PASCAL VOC 2007', 'coco': 'COCO'}
 PAPER = dict(
     URL='https://openaccess.thecvf.com/content/CVPR2023/html/Li_SCConv_Spatial'
@@ -108,7 +108,7 @@ are pickles; they are read without running what may be in them. 200 epochs with
 128 images a step on one GPU.''',
      ('units', 'cifar10', 'cifar100')),
 }
-# images of fewer pixels a side: FLOPs in M
+# images with fewer pixels a side: FLOPs in M
 SMALL = 64
 
 
@@ -127,7 +127,7 @@ def table_text(table: Table) -> str:
             row.backbone, table.shape, num_classes=row.num_classes)
         name = config_name(table, row)
         scores = [*row.scores, *[''] * (len(names) - len(row.scores))]
-        # a system that is not in the paper has none of its counts
+        # a system that is not in the paper has no counts of the paper
         params, flops = (
             '' if value is None else f'{value:.2f}'
             for value in (row.params, row.flops and row.flops * 1e9 / factor))
@@ -180,7 +180,7 @@ def metafile() -> dict:
                     'Parameters': count.params_without_group_norm,
                     'FLOPs': count.thop,
                 },
-                # ours, when somebody has measured them
+                # ours, once they are measured
                 'Results': [],
             }
             if row.scores:

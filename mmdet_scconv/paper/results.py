@@ -1,4 +1,5 @@
-"""The results of a table: CSV, Markdown and a figure, beside the paper's."""
+"""Writes the results of a table, beside the paper's: CSV, Markdown and a
+figure."""
 import math
 import os.path as osp
 import statistics
@@ -22,8 +23,8 @@ UNKNOWN_SIZE = (math.nan, math.nan)
 
 
 def mean_and_spread(values: Sequence[float], factor: float = 1.) -> str:
-    """'mean +- standard deviation (n)'; alone, or '-', where there are less
-    than two."""
+    """'mean ± standard deviation (n)'; only the value if there is one, '-' if
+    there is none."""
     values = [factor * value for value in values]
     if not values:
         return '-'
@@ -124,7 +125,7 @@ class TableResults:
         return paths
 
     def write_runs(self, path: str) -> None:
-        """One line a run, the environment in it."""
+        """One line for each run, with its environment."""
         columns = [
             'table', 'row', 'config', 'seed', 'state',
             *self.table.metrics.values(), 'seconds_per_iteration',
@@ -149,7 +150,7 @@ class TableResults:
         name, key = list(self.table.metrics.items())[-1]
         index = len(self.table.metrics) - 1
         if not any(len(row.scores) > index for row in rows):
-            # the last that the paper has
+            # the last one that the paper has
             index = max((len(row.scores) for row in rows), default=0) - 1
             name, key = list(self.table.metrics.items())[index]
         for i, row in enumerate(rows):

@@ -1,8 +1,8 @@
-"""The rows of the paper's tables: the one list that tools and docs read.
+"""The rows of the paper's tables: the list that all tools and docs read.
 
-Source of every number of the paper's: SCConv, CVPR 2023, Tables 1 to 5. All
-of their rows are here. Where the paper's counts could not be reached, the
-row's network is the closest reading, and its note says so.
+Source of every number of the paper's: SCConv, CVPR 2023, Tables 1 to 5. All of
+their rows are here. If no network with the paper's counts was found, the row's
+network is the closest one, and its note says so.
 """
 from .cifar_rows import CIFAR_TABLES
 from .table import (
@@ -151,5 +151,5 @@ TABLES['digits'] = Table(
     config='configs/digits/faster-rcnn_{slug}_fpn_6e_digits.py')
 
 TABLES.update(CIFAR_TABLES)
-# what a command shows unasked
+# the tables that a command shows by default
 PAPER_TABLES = ('units', 'cifar10', 'imagenet', 'voc', 'coco')

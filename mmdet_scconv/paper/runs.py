@@ -1,4 +1,4 @@
-"""Runs of a table's rows, a process each: started and resumed.
+"""Starts and resumes the runs of a table's rows, each as a process.
 
 A run is one row with one seed in one work dir:
 
@@ -49,7 +49,8 @@ class Run:
         return osp.join(self.work_dir, *parts)
 
     def request(self) -> dict:
-        """What is asked for, to tell a run from another in the same place."""
+        """The settings of a run, to distinguish it from another one in the
+        same work dir."""
         text = Config.fromfile(self.config).pretty_text
         return dict(
             config=osp.basename(self.config),
@@ -140,7 +141,7 @@ def last_line(path: str) -> str:
 
 def execute(run: Run, tools: str, gpus: int,
             on_wait: Callable[[], None]) -> None:
-    """Train and test a run; goes on where an earlier attempt stopped.
+    """Train and test a run; continues an earlier attempt.
 
     Args:
         run (Run): What to run.

@@ -1,4 +1,4 @@
-"""What a table of the paper and its rows are made of."""
+"""The classes of the paper's tables and their rows."""
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class Row:
         flops (float): The paper's, in G (multiply-accumulates).
         scores (tuple): The paper's, one for each of the table's metrics;
             empty where the paper has none.
-        slug (str): What the row is called in its config's name.
-        note (str): What is known to differ from the paper's system or counts.
+        slug (str): The row's part of its config's name.
+        note (str): Known differences from the paper's system or counts.
         num_classes (int): Of the fc that the paper's counts are with.
     """
 
@@ -60,7 +60,7 @@ class Table:
 
 def notes(rows: Iterable[Row]) -> list[str]:
     """The rows' notes, a sentence each; rows with the same note share one."""
-    names = defaultdict(dict)  # dict: a name once, in their order
+    names = defaultdict(dict)  # a dict: each name once, in order
     for row in rows:
         if row.note:
             names[row.note][row.name] = None

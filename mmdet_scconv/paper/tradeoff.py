@@ -31,7 +31,7 @@ class Point:
 
 def paper_points(table: Table, metric: str, counted: bool = True
                  ) -> list[Point]:
-    """The rows that the paper has a score for.
+    """The rows that have a score in the paper.
 
     Args:
         metric (str): One of the table's, e.g. 'mAP@[.5:.95]'.
@@ -103,8 +103,8 @@ def tradeoff_figure(title: str, metric: str, paper: list[Point],
                     own: list[Point], costs: str = '') -> Figure:
     """Score against parameters and against FLOPs.
 
-    A colour and marker a system: hollow where the score is the paper's,
-    filled for one's own, with the standard deviation.
+    Each system has a colour and a marker: hollow for the paper's score, filled
+    for one's own, with the standard deviation.
 
     Args:
         costs (str): How parameters and FLOPs were counted.
@@ -119,7 +119,7 @@ def tradeoff_figure(title: str, metric: str, paper: list[Point],
         for points, filled in ((paper, False), (own, True)):
             for point in points:
                 cost, i = getattr(point, key), names.index(point.name)
-                if math.isnan(cost):  # no ResNet: not counted
+                if math.isnan(cost):  # not a ResNet: not counted
                     continue
                 source = 'own' if filled else "paper's"
                 if point.runs > 1:

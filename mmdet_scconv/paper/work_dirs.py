@@ -1,4 +1,4 @@
-"""What a training leaves in its work dir: progress, scores, times."""
+"""Reads a training's work dir: progress, scores, times."""
 import json
 import os.path as osp
 import re
@@ -20,23 +20,24 @@ CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
 class RunError(UserError):
-    """A run that ended badly, or that must not be started."""
+    """A run that has failed, or that must not be started."""
 
 
 def scores_of(entry: dict) -> dict[str, float]:
-    """The evaluation's part of what MMEngine logs; none where nothing was
-    detected."""
+    """The evaluation's values in an entry of MMEngine's log; empty if nothing
+    was detected."""
     return {key: value for key, value in entry.items()
             if key not in NOT_A_SCORE}
 
 
 def test_metrics(work_dir: str) -> dict[str, float]:
-    """The metrics that tools/test.py left in ``work_dir/test``, or none."""
+    """The metrics that tools/test.py wrote to ``work_dir/test``; empty if
+    there are none."""
     files = Path(work_dir, 'test').glob('*/*.json')
     for path in sorted(files, reverse=True):
         try:
             metrics = scores_of(json.loads(path.read_text()))
-        except json.JSONDecodeError:  # cut off while it was written
+        except json.JSONDecodeError:  # truncated by a kill
             continue
         if metrics:
             return metrics
@@ -49,7 +50,7 @@ def read_scalars(work_dir: str) -> Iterator[dict]:
         for line in path.read_text().splitlines():
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:  # cut off by a kill
+            except json.JSONDecodeError:  # truncated by a kill
                 continue
 
 
@@ -58,7 +59,7 @@ def is_training(entry: dict) -> bool:
 
 
 def after_training(entries: list[dict]) -> list[dict]:
-    """The validations after the last entry of the training, last first."""
+    """The validations after the last training entry, last first."""
     return [
         e for e in takewhile(lambda e: not is_training(e), reversed(entries))
         if 'step' in e and EPOCH_LENGTH not in e
@@ -68,7 +69,7 @@ def after_training(entries: list[dict]) -> list[dict]:
 def epoch_length(entries: list[dict]) -> float | None:
     """Iterations of an epoch, None if the entries do not tell it yet.
 
-    EpochLengthHook logs it. Without that hook it is the distance of the
+    EpochLengthHook logs it. Without that hook it is the distance between the
     first entries of two epochs, as all epochs log at the same iterations.
     """
     told = [e[EPOCH_LENGTH] for e in entries if EPOCH_LENGTH in e]
@@ -86,7 +87,7 @@ def epoch_length(entries: list[dict]) -> float | None:
 
 def trained(work_dir: str, unit: str, entries: list[dict] | None = None
             ) -> float:
-    """How far a training is.
+    """The progress of a training.
 
     Args:
         work_dir (str): Its folder.
@@ -101,7 +102,7 @@ def trained(work_dir: str, unit: str, entries: list[dict] | None = None
         entries = list(read_scalars(work_dir))
     checkpoint = CHECKPOINT.fullmatch(
         osp.basename(last_checkpoint(work_dir) or ''))
-    # the end of an epoch is not logged, but saved, or validated
+    # the end of an epoch is not logged; a checkpoint or a validation marks it
     saved = 0
     if checkpoint and unit.startswith(checkpoint[1]):
         saved = int(checkpoint[2])
@@ -120,7 +121,7 @@ def trained(work_dir: str, unit: str, entries: list[dict] | None = None
 
 def training_length(cfg: Config, options: tuple[str, ...] = ()
                     ) -> tuple[int, str]:
-    """How long a config trains.
+    """The length of a config's training.
 
     Args:
         cfg (Config): The config.
@@ -144,7 +145,7 @@ def training_length(cfg: Config, options: tuple[str, ...] = ()
 
 @dataclass
 class Result:
-    """What one work dir holds.
+    """The content of one work dir.
 
     ``metrics`` is empty for a run that is not finished; ``seconds`` is the
     median time of an iteration, ``seconds_per_epoch`` that of an epoch (an
@@ -167,7 +168,7 @@ class Result:
 
 
 def read_environment(work_dir: str) -> str:
-    """Device and torch version, as MMEngine's log tells them."""
+    """Device and torch version in MMEngine's log."""
     for path in sorted(Path(work_dir).glob('*/*.log'), reverse=True):
         text = path.read_text(errors='replace')
         version = re.search(r'^\s*PyTorch: (\S+)', text, re.M)

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint, wherever they are and lie in it."""
+"""The tensors of a checkpoint, in a file or on the web, under any key."""
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -7,14 +7,14 @@ from ..errors import CheckpointError
 from .download import is_url, local_file, resolve_name
 from .reader import WRAPPERS, read_file
 
-# What thop leaves in each module that it has counted.
+# Buffers that thop leaves in each module that it has counted.
 COUNTS = ('total_ops', 'total_params')
 
 PLAIN = (str, int, float, type(None), Mapping, list, tuple)
 
 
 def unwrap(content: Mapping, path: str) -> dict[str, Tensor]:
-    """The state dict inside what a file held.
+    """The state dict in a file's content.
 
     Raises:
         CheckpointError: If there is none.
@@ -41,8 +41,8 @@ def unwrap(content: Mapping, path: str) -> dict[str, Tensor]:
 
 
 def plain(value: object) -> object:
-    """A value without what is in its dicts beside text, numbers, and lists
-    and dicts of them."""
+    """A value, of whose dicts only text, numbers, and lists and dicts of them
+    are kept."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()
                 if isinstance(key, str) and isinstance(inner, PLAIN)}
@@ -52,15 +52,15 @@ def plain(value: object) -> object:
 
 
 def read_dataset_meta(checkpoint: str) -> dict:
-    """What a detector's checkpoint says about its classes: the entries of
-    its ``meta`` that MMDetection's inference asks for.
+    """The classes in a detector's checkpoint: the entries of its ``meta`` that
+    MMDetection's inference reads.
 
     Args:
         checkpoint (str): See :func:`.download.local_file`.
 
     Returns:
         dict: 'dataset_meta' (``classes``, ``palette``), or 'CLASSES' of
-        MMDetection 2; empty where it says nothing.
+        MMDetection 2; empty if it has none.
 
     Raises:
         CheckpointError: If it is not there, or cannot be read.

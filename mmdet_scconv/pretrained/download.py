@@ -70,7 +70,7 @@ def is_known(checkpoint: str) -> bool:
 
 
 def cache_folder() -> str:
-    """Torch's own, where weights are looked for and may be put by hand."""
+    """Torch's cache, where users may put files, too."""
     return osp.join(torch.hub.get_dir(), 'checkpoints')
 
 
@@ -82,8 +82,8 @@ def cached_file(url: str) -> str:
 
 
 def named_file(url: str) -> str:
-    """Where torch itself keeps it, and users may put it: under the last part
-    of the address, which others may share."""
+    """Where torch keeps it, and users may put it: under the last part of the
+    address, which another address may have, too."""
     return osp.join(cache_folder(), osp.basename(urlparse(url).path))
 
 
@@ -94,21 +94,21 @@ def sha256_of(path: str) -> str:
 
 def is_named_by_its_hash(path: str) -> bool:
     """Whether a file's name holds the start of its SHA-256, as those of
-    torchvision and OpenMMLab do (``resnet50-0676ba61.pth``): then it is what
-    the name says, wherever it is from."""
+    torchvision and OpenMMLab do (``resnet50-0676ba61.pth``): then its content
+    is known to be right."""
     start = re.search(r'-([0-9a-f]{8,64})\.[a-z]+$', path)
     return bool(start) and sha256_of(path).startswith(start[1])
 
 
 def fetch(url: str) -> str:
-    """Download a file; it has its name in the cache when it is complete.
+    """Download a file; it gets its name in the cache when it is complete.
 
     Raises:
         OSError: If that fails.
     """
-    import pooch  # it imports requests: not before it is needed
+    import pooch  # it imports requests, so it is imported only when needed
     print_log(f'Downloading {url} to {cache_folder()}', 'current')
-    # it would advise to note the hash of the file in the code
+    # it would advise to write the file's hash into the code
     pooch.get_logger().setLevel(logging.WARNING)
     return pooch.retrieve(url, known_hash=None, path=cache_folder(),
                           progressbar=os.isatty(2))
@@ -117,13 +117,13 @@ def fetch(url: str) -> str:
 def download(url: str) -> str:
     """Download ``url`` to torch's cache, unless it is there.
 
-    A file that has the last part of the address as its name is taken if its
-    hash says that it is the one, or if nothing can be downloaded; the log
-    then says so. In a distributed run the first process downloads for those
-    that share its cache.
+    A file whose name is the last part of the address is used if its hash is
+    right, or, with a warning, if nothing can be downloaded. In a distributed
+    run the first process downloads for those that share its cache.
 
     Raises:
-        NoCheckpointError: If it cannot be had; says which file to put where.
+        NoCheckpointError: If it cannot be downloaded; says which file to put
+            where.
     """
     path, named = cached_file(url), named_file(url)
     if get_rank() != 0:

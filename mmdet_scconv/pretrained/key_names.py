@@ -1,9 +1,10 @@
-"""ResNet checkpoints of several code bases, by MMDetection's names.
+"""Converts the names in ResNet checkpoints of several code bases to
+MMDetection's.
 
 torchvision, timm, MMDetection and MMPretrain name the tensors of a ResNet
-alike (``conv1``, ``bn1``, ``layer1.0.downsample.0``, ...) but put different
-things before and beside them: ``backbone.``, ``module.`` or both; ``fc``, a
-head or a neck.
+alike (``conv1``, ``bn1``, ``layer1.0.downsample.0``, ...), but differ in the
+prefix (``backbone.``, ``module.`` or both) and in the other tensors (``fc``, a
+head or a neck).
 """
 import re
 from collections import Counter
@@ -30,11 +31,11 @@ DEPTHS = {
 
 
 def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
-    """What precedes ``names`` in ``keys``, e.g. 'backbone.' or ''.
+    """Find the prefix of ``names`` in ``keys``, e.g. 'backbone.' or ''.
 
     Returns:
-        list[str]: The prefix under which most names lie; several if they
-        share the highest count; none if no name is there.
+        list[str]: The prefix of most names; several if they share the highest
+            count; empty if ``keys`` has none of the names.
     """
     names = set(names)
     counts = Counter()
@@ -48,7 +49,7 @@ def find_prefixes(keys: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def find_prefix(names: Iterable[str]) -> str:
-    """What stands before the names of the one ResNet among ``names``.
+    """The prefix of the only ResNet among ``names``.
 
     Raises:
         ValueError: If there is none, or more than one.
@@ -70,8 +71,7 @@ def find_prefix(names: Iterable[str]) -> str:
 def resnet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a plain ResNet by MMDetection's names.
 
-    What does not belong to the backbone (classifier, neck, heads) is left
-    out.
+    Tensors of other parts (classifier, neck, heads) are left out.
 
     Args:
         state_dict (Mapping): Of torchvision, timm or MM; what
@@ -102,15 +102,19 @@ def resnet_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return backbone
 
 
-def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Depth and ``base_channels`` of a ResNet, from names and shapes.
+def resnet_settings(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Settings of the ResNet or ResNeXt that tensors are of, from names and
+    shapes.
 
     Args:
         state_dict (Mapping): Of :func:`resnet_state_dict`.
 
+    Returns:
+        dict: ``depth`` and ``base_channels``; of a ResNeXt also ``groups``
+            and ``base_width``, as ``mmdet.ResNeXt`` has them.
+
     Raises:
-        ValueError: If it is none of R18 to R152 or of CIFAR's R20 to R110,
-            or of grouped convolutions.
+        ValueError: If it is none of R18 to R152 or of CIFAR's R20 to R110.
     """
     blocks = tuple(
         len({name.split('.')[1] for name in state_dict
@@ -121,18 +125,24 @@ def depth_and_width(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
             f'the checkpoint has stages of {blocks} blocks with {convs} '
             'convolutions each: no ResNet of depth '
             f'{", ".join(map(str, DEPTHS.values()))}')
-    weight = state_dict['layer1.0.conv2.weight']
-    if weight.shape[0] != weight.shape[1]:
-        raise ValueError(
-            f'layer1.0.conv2.weight has the shape {tuple(weight.shape)}: '
-            'grouped convolutions (ResNeXt) cannot be converted')
-    width = weight.shape[0]
-    outputs = state_dict[f'layer1.0.conv{convs}.weight'].shape[0]
-    if convs == 3 and outputs != 4 * width:
+    depth = DEPTHS[blocks, convs]
+    width, inputs = state_dict['layer1.0.conv2.weight'].shape[:2]
+    if convs == 2:
+        if inputs != width:
+            raise ValueError(
+                f'layer1.0.conv2.weight has {inputs} inputs for {width} '
+                'outputs: grouped convolutions are known in ResNeXts of '
+                'depth 50 and more')
+        return dict(depth=depth, base_channels=width)
+    outputs = state_dict['layer1.0.conv3.weight'].shape[0]
+    if inputs < width:
+        return dict(depth=depth, base_channels=outputs // 4,
+                    groups=width // inputs, base_width=inputs)
+    if outputs != 4 * width:
         raise ValueError(
             f'layer1.0.conv3.weight has {outputs} outputs for {width} '
             'inputs: wide ResNets cannot be converted')
-    return DEPTHS[blocks, convs], width
+    return dict(depth=depth, base_channels=width)
 
 
 def with_shortcuts(state_dict: Mapping[str, Tensor],
@@ -140,8 +150,8 @@ def with_shortcuts(state_dict: Mapping[str, Tensor],
     """The tensors of a ResNet, with those of shortcuts without weights.
 
     He's option A, common in ResNets for CIFAR: a shortcut takes every second
-    pixel and pads the channels with zeros on both sides. As a 1x1
-    convolution with stride that is the identity in the middle rows; the norm
+    pixel and pads the channels with zeros on both sides. This equals a 1x1
+    convolution with stride, whose middle rows are the identity; the norm
     behind it does nothing.
 
     Args:

@@ -1,11 +1,8 @@
 """Loads pretrained weights into a module, and tells what was loaded."""
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import torch
 from mmdet.registry import WEIGHT_INITIALIZERS
-from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from torch import Tensor, nn
 
@@ -14,6 +11,7 @@ from .checkpoint import read_state_dict
 from .download import TORCHVISION, is_known, local_file, resolve_name
 from .key_names import find_prefixes
 from .reader import read_file
+from .report import LoadReport, nothing_matched, some
 
 # A ResNet's classifier, which no detector has.
 CLASSIFIER = 'fc.'
@@ -28,7 +26,7 @@ def is_pretrained(cfg: dict) -> bool:
 
 
 def pretrained_cfgs(module: BaseModule) -> list[dict]:
-    """Those of a module's ``init_cfg`` that load a checkpoint."""
+    """The entries of a module's ``init_cfg`` that load a checkpoint."""
     cfgs = module.init_cfg or []
     return list(filter(is_pretrained,
                        [cfgs] if isinstance(cfgs, dict) else cfgs))
@@ -38,23 +36,23 @@ def use_checked_pretrained(module: BaseModule) -> None:
     """Let :class:`CheckedPretrained` load a module's checkpoints, after its
     other initialisers, as MMEngine loads them."""
     for cfg in pretrained_cfgs(module):
-        # a scope that is there was inherited from an mmdet:: base
+        # an existing scope was inherited from an mmdet:: base
         cfg.update(type='CheckedPretrained', _scope_='mmdet')
     if isinstance(module.init_cfg, list):
         module.init_cfg.sort(key=is_pretrained)
 
 
 def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
-    """Check that the ``Pretrained`` checkpoints of a module can be had.
+    """Make the ``Pretrained`` checkpoints of a module available.
 
     ``torchvision://`` names become URLs, without torchvision too, and URLs
     are downloaded to torch's cache.
 
     Args:
         module (BaseModule): Its ``init_cfg`` is changed.
-        local (bool): Whether URLs become the names of the files, for modules
-            that MMEngine loads: it looks for the last part of a URL alone,
-            which others may share. Defaults to False.
+        local (bool): Whether URLs are replaced by the names of the downloaded
+            files, for modules that MMEngine loads: it uses only the last part
+            of a URL, which other URLs may have, too. Defaults to False.
 
     Raises:
         NoCheckpointError: If a file does not exist, or a URL cannot be
@@ -80,106 +78,9 @@ def prepare_pretrained(module: BaseModule, local: bool = False) -> None:
             read_file(path)
 
 
-def some(names: Sequence[str], limit: int = 4) -> str:
-    """The first of many names, for a message."""
-    rest = len(names) - limit
-    return ', '.join(names[:limit]) + (f', and {rest} more' if rest > 0 else
-                                       '')
-
-
-@dataclass
-class LoadReport:
-    """What a checkpoint gave to a module. Names are the module's.
-
-    BatchNorm's step counters are left out everywhere, and so is the file's
-    classifier (``fc.``) where the module has none.
-    """
-
-    module: str
-    """Class of the module."""
-    checkpoint: str
-    prefix: str
-    """What precedes the module's names in the file, e.g. 'backbone.'."""
-    matched: list[str] = field(default_factory=list)
-    """Tensors that were loaded."""
-    missing: list[str] = field(default_factory=list)
-    """Tensors of the module that were not: these stay as they were."""
-    unexpected: list[str] = field(default_factory=list)
-    """Tensors under the prefix in the file that the module does not have."""
-    wrong_shape: dict[str, tuple] = field(default_factory=dict)
-    """Shape in the file and in the module."""
-    dense: list[str] = field(default_factory=list)
-    """Tensors in the file for a convolution that was swapped."""
-    other_prefixes: list[str] = field(default_factory=list)
-    """Prefixes that would have fitted as well as the one taken."""
-    swapped: list[str] = field(default_factory=list)
-    """Swapped convolutions of the module."""
-    to_be_fitted: bool = False
-    """Whether these are fitted to the dense ones when a training starts."""
-
-    def random_convs(self) -> list[str]:
-        """Swapped convolutions with a tensor that was not loaded."""
-        return [name for name in self.swapped
-                if any(key.startswith(name + '.') for key in self.missing)]
-
-    def start_of_swapped(self) -> str:
-        """How the swapped convolutions start, in words."""
-        random = len(self.random_convs())
-        text = f'swapped convolutions: {random} of {len(self.swapped)}'
-        if self.to_be_fitted:
-            return (f'{text} are not in the file; they are fitted to its '
-                    'dense ones when a training starts')
-        return f'{text} are randomly initialised' + (
-            f'; {len(self.dense)} tensors of dense convolutions not used'
-            if self.dense else '')
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """The report in a few lines, each with its logging level."""
-        total = len(self.matched) + len(self.missing)
-        yield logging.INFO, (
-            f'{self.module} from {self.checkpoint}: {len(self.matched)} of '
-            f'{total} tensors loaded, {len(self.missing)} missing, '
-            f'{len(self.unexpected)} unexpected, {len(self.wrong_shape)} of '
-            f'wrong shape; prefix in the file: {self.prefix!r}')
-        if self.swapped:
-            yield logging.INFO, self.start_of_swapped()
-        inside = tuple(name + '.' for name in self.swapped)
-        besides = [key for key in self.missing if not key.startswith(inside)]
-        for title, names in (
-            ('missing in the file', besides),
-            ('unexpected, not loaded', self.unexpected),
-            ('of wrong shape, not loaded',
-             list(map(self.shapes, self.wrong_shape))),
-            ('the same names also lie under other prefixes',
-             self.other_prefixes)):
-            if names:
-                yield logging.WARNING, f'{title} ({len(names)}): {some(names)}'
-
-    def shapes(self, name: str) -> str:
-        """A tensor of wrong shape, in words."""
-        in_file, in_module = self.wrong_shape[name]
-        return f'{name} {in_file} in the file, {in_module} in the module'
-
-    def log(self) -> None:
-        for level, line in self.lines():
-            print_log(line, logger='current', level=level)
-
-    def __str__(self) -> str:
-        return '\n'.join(line for _, line in self.lines())
-
-
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items()
             if isinstance(value, Tensor) and not key.endswith(COUNTER)}
-
-
-def nothing_matched(report: LoadReport, keys: Sequence[str],
-                    names: Sequence[str], found: Sequence[str]) -> str:
-    hint = ('' if report.prefix in found or not found else
-            f'; the names lie under prefix={found[0]!r}')
-    return (f'{report.checkpoint} has no weights for {report.module} under '
-            f'prefix={report.prefix!r}{hint}. In the file: '
-            f'{some(keys)}. In the module: {some(names)}')
 
 
 def load_pretrained(module: nn.Module,
@@ -188,19 +89,19 @@ def load_pretrained(module: nn.Module,
                     skip_wrong_shapes: bool = False) -> LoadReport:
     """Load the tensors of a checkpoint that a module has a place for.
 
-    A module of which parts were replaced may say so with two attributes:
-    ``swapped_convs`` (their names) and ``dense_shapes`` (shapes by name
-    before). Tensors of the file that fit what was replaced are no error; its
-    method ``keep_dense`` is given the file's tensors then.
+    A module with replaced parts may declare them by two attributes:
+    ``swapped_convs`` (their names) and ``dense_shapes`` (the shapes by name
+    before). Tensors of the file that fit what was replaced are then no error;
+    the module's method ``keep_dense`` is given the file's tensors.
 
     Args:
         module (nn.Module): Any.
         checkpoint (str): See :func:`read_state_dict`.
-        prefix (str, optional): What precedes the module's names in the file,
-            'backbone' or 'backbone.'. Defaults to the prefix under which most
-            of them are found ('' or 'backbone.' or 'module.backbone.' ...).
-        skip_wrong_shapes (bool): Leave tensors of another shape as they are
-            in the module, instead of an error. Defaults to False.
+        prefix (str, optional): Prefix of the module's names in the file,
+            'backbone' or 'backbone.'. Defaults to the prefix of most of them
+            ('' or 'backbone.' or 'module.backbone.' ...).
+        skip_wrong_shapes (bool): Whether tensors of another shape stay as they
+            are in the module; False is an error. Defaults to False.
 
     Returns:
         LoadReport: What was loaded and what not.

@@ -1,4 +1,4 @@
-"""The one reader of checkpoint files. It runs nothing that is in them.
+"""Reads checkpoint files, and runs nothing that is in them.
 
 A pickle can call any function while it is loaded. ``torch.load`` with
 ``weights_only=True`` allows a short list of them. Here the list holds what the
@@ -42,7 +42,7 @@ COPY_WEIGHTS = (
 
 
 class Ignored:
-    """Stands in for an object that no one needs, and keeps nothing of it."""
+    """Stands in for an object that is not needed; keeps nothing of it."""
 
     def __init__(self, *args) -> None:
         pass
@@ -66,7 +66,8 @@ def statistic_of_a_history(owner: type, name: str):
 
 
 def allowed_globals() -> list:
-    """What a checkpoint may name; see ``torch.serialization.safe_globals``."""
+    """The names that a checkpoint may use; see
+    ``torch.serialization.safe_globals``."""
     allowed = [f for f in get_torch_safe_globals() if f is not getattr]
     # numbers of any type, also as numpy 1 has written them
     allowed += [getattr(np.dtypes, name) for name in np.dtypes.__all__]
@@ -118,7 +119,7 @@ def read_safetensors(path: str) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise CheckpointError(
-            f'{path} is damaged, or no .safetensors file '
+            f'{path} is damaged, or not a .safetensors file '
             f'({osp.getsize(path)} bytes): {error}. {AGAIN}') from error
 
 
@@ -137,9 +138,9 @@ def read_torch(path: str) -> object:
                 'weights.pth. This command runs what the file holds:\n'
                 f'  python -c "{COPY_WEIGHTS}" {shlex.quote(path)}'
             ) from None
-        # PyTorch's go on with what to ask its developers
+        # PyTorch's message continues with advice for its developers
         reason = str(error).partition('. ')[0] or repr(error)
         raise CheckpointError(
-            f'{path} is damaged, or no PyTorch checkpoint '
+            f'{path} is damaged, or not a PyTorch checkpoint '
             f'({osp.getsize(path)} bytes): {reason.rstrip(".")}. {AGAIN}'
         ) from error

@@ -17,7 +17,7 @@ def check_resumable(path: str) -> None:
     """Check that a checkpoint is complete, checksums included, and can be
     resumed.
 
-    A folder (of DeepSpeed) is left to what reads it.
+    A folder (of DeepSpeed) is not checked.
 
     Raises:
         NoCheckpointError: If there is no such file.
@@ -45,8 +45,8 @@ def check_resumable(path: str) -> None:
 
 
 def last_checkpoint(work_dir: str) -> str | None:
-    """What ``last_checkpoint`` names, also in a work dir that was moved or
-    copied; None if it names nothing."""
+    """The checkpoint that ``last_checkpoint`` names, also in a work dir that
+    was moved or copied; None if there is none."""
     if not osp.isfile(osp.join(work_dir, 'last_checkpoint')):
         return None
     try:
@@ -61,8 +61,8 @@ def last_checkpoint(work_dir: str) -> str | None:
 
 
 def candidates(work_dir: str) -> Iterator[str]:
-    """The last checkpoint, then the others beside it and in the work dir,
-    newest first. The best ones hold weights alone."""
+    """The last checkpoint, then the others in its folder and in the work dir,
+    newest first; without the best ones, which hold only weights."""
     last = last_checkpoint(work_dir)
     folders = [work_dir]
     found = last is not None and osp.exists(last)

@@ -16,7 +16,7 @@ STATISTICS = ('.running_mean', '.running_var')
 
 @dataclass
 class Comparison:
-    """What a checkpoint has for a model.
+    """Which tensors of a model a checkpoint has.
 
     Parameters and the statistics of norms are counted, other buffers are
     not: versions of MMDetection differ in them.
@@ -80,14 +80,14 @@ class Comparison:
         return line
 
     def summary(self) -> str:
-        """How much is loaded of the file, in words."""
+        """A text about how much of the file is loaded."""
         wrong = len(self.wrong_shape)
         return (f'{self.fits} of {self.total} tensors are loaded, '
                 f'{len(self.missing) - wrong} are not in the file, {wrong} '
                 'have another shape')
 
     def nothing_fits(self) -> str:
-        """Why nothing in the file fits, in words."""
+        """A text about why nothing in the file fits."""
         what = f'0 of {self.total} tensors of {self.model} fit: '
         if self.wrong_shape:
             return (f'{what}{len(self.wrong_shape)} have another shape, the '
@@ -97,7 +97,7 @@ class Comparison:
                 f'{beginnings(self.totals, ".")}')
 
     def check(self, training: str = '') -> None:
-        """Check that the file fills the model, as a test needs it.
+        """Check that the file fills the model, which a test requires.
 
         Args:
             training (str): Name of the file's training, for the message.
@@ -154,13 +154,13 @@ def training_of(checkpoint: Mapping) -> str:
     it is not known."""
     meta = checkpoint.get('meta')
     name = meta.get('experiment_name') if isinstance(meta, Mapping) else None
-    # a time stamp is at the end, and nothing else where no file was read
+    # it ends with a time stamp, and is only that if no file was read
     found = re.fullmatch(r'(.+)_\d{8}_\d{6}', name or '')
     return found[1] if found else ''
 
 
 def inner_model(model: nn.Module) -> nn.Module:
-    """What is wrapped, or inside a test-time augmentation."""
+    """The model inside wrappers and test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
@@ -216,12 +216,11 @@ def compare(model: nn.Module, state_dict: Mapping[str, Tensor],
 
 def load_whole(model: nn.Module, state_dict: Mapping[str, Tensor],
                checkpoint: str) -> Comparison:
-    """Load a state dict as MMEngine does, but for tensors of another shape,
-    and say what was loaded.
+    """Load a state dict as MMEngine does, except tensors of another shape;
+    returns what was loaded.
 
     Args:
-        model (nn.Module): What is wrapped, or inside a test-time
-            augmentation, is loaded.
+        model (nn.Module): May be wrapped, or inside a test-time augmentation.
         state_dict (Mapping): A leading ``module.`` is left out.
         checkpoint (str): Where it is from, for the messages.
     """
@@ -232,7 +231,7 @@ def load_whole(model: nn.Module, state_dict: Mapping[str, Tensor],
         (name, value) for name, value in tensors_of(state_dict).items()
         if name not in own or value.shape == own[name].shape)
     given._metadata = getattr(state_dict, '_metadata', OrderedDict())
-    # modules may know the names of older versions
+    # modules may convert the names of older versions
     absent = {*model.load_state_dict(given, strict=False).missing_keys}
     compared.missing = [name for name in compared.missing if name in absent]
     return compared

@@ -36,10 +36,9 @@ class Curves:
 
     Args:
         curves (list): All runs.
-        labels (dict): For each name how it is called in the outputs, in
-            their order.
+        labels (dict): Label of each name in the outputs, in their order.
         reference (float): Score to compare with, drawn as a line.
-        reference_label (str): What it is.
+        reference_label (str): Its name.
     """
 
     curves: list[Curve]
@@ -62,7 +61,7 @@ class Curves:
         return markdown_table(columns, rows)
 
     def figure(self) -> Figure:
-        """Mean of the seeds as a line, smallest to largest as a band."""
+        """The mean over seeds as a line, minimum to maximum as a band."""
         figure = Figure(figsize=(7, 4.5))
         axes = figure.subplots()
         for i, (name, label) in enumerate(self.labels.items()):

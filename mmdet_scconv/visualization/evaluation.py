@@ -1,7 +1,7 @@
 """COCO's evaluation of predictions, without a runner.
 
-A dump of predictions has no ground truth: that is read from the config's test
-data set, which needs its annotations, no images.
+A dump of predictions has no ground truth. It is read from the config's test
+data set, which needs the annotations, but no images.
 """
 import contextlib
 import io
@@ -83,7 +83,7 @@ def to_coco(classes: tuple[str, ...], images: list[dict]) -> COCO:
             x1, y1, x2, y2 = instance['bbox']
             annotations.append(
                 dict(
-                    id=len(annotations) + 1,  # 0 stands for no match
+                    id=len(annotations) + 1,  # 0 means no match
                     image_id=i,
                     category_id=int(instance['bbox_label']),
                     bbox=[x1, y1, x2 - x1, y2 - y1],
@@ -154,7 +154,7 @@ def evaluate(dataset, predictions: list[dict]) -> Evaluation:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How well one image was solved, at an IoU of 0.5.
+    """Hits and errors in one image, at an IoU of 0.5.
 
     ``index`` is the image's in the evaluation; ``hits`` found boxes,
     ``missed`` annotated ones that were not found, ``false`` detections of
@@ -173,9 +173,9 @@ class ImageScore:
 
 
 def image_scores(evaluation: Evaluation, score_thr: float) -> list[ImageScore]:
-    """Count each image's hits and errors among detections from ``score_thr``
-    on, from the best to the worst by F1; among equals the best has most hits
-    and the worst most errors.
+    """Count each image's hits and errors among detections that score at least
+    ``score_thr``. Sorted by F1, best first; of equal ones first those with
+    most hits, last those with most errors.
     """
     n = len(evaluation.images)
     counts = np.zeros((n, 3), dtype=int)

@@ -1,5 +1,5 @@
-"""Input and output of the SRUs for one image: channels as pictures, the gate
-as an overlay."""
+"""Figures of the SRUs for one image: channels as pictures, the gate as an
+overlay."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,7 +115,8 @@ def stage_output(model: nn.Module, picture: Picture, stage: int,
 
 
 def top_channels(maps: Tensor, number: int) -> list[int]:
-    """The channels that vary most over the positions, most first."""
+    """The channels with the largest variance over the positions, in descending
+    order."""
     deviation = maps.flatten(1).std(1, correction=0)
     return deviation.argsort(descending=True)[:number].tolist()
 
@@ -161,8 +162,8 @@ def sru_figure(maps: SRUMaps, channels: int = 8) -> Figure:
 
 
 def gate_figure(maps: SRUMaps, picture: Picture) -> Figure:
-    """The image, and over its grey form which share of the channels passes
-    the gate at each position."""
+    """The image, and on a grey copy the share of the channels that passes the
+    gate at each position."""
     height, width = picture.pixels.shape[:2]
     figure = Figure(figsize=(10.5, 0.6 + 4.6 * height / width),
                     layout='constrained')
@@ -173,7 +174,7 @@ def gate_figure(maps: SRUMaps, picture: Picture) -> Figure:
     rows, columns = maps.share.shape
     overlay = axes[1].imshow(
         100 * maps.share.numpy(),
-        # the last cells can reach into the padding
+        # the last cells may cover padding, too
         extent=(0, columns * maps.cell[1], rows * maps.cell[0], 0),
         alpha=0.6,
         interpolation='nearest')
@@ -211,13 +212,12 @@ def stage_figure(panels: dict[str, Tensor], side: int = 8,
     """Feature maps side by side, as in the poster's Figure 5.
 
     Args:
-        panels (dict): Title and maps (C, H, W) of each; in the title's second
-            line goes the redundancy of all their channels.
-        side (int): Channels in a row and rows; the ones that vary most.
-            Defaults to 8.
-        aligned (bool): Whether a channel is the same one in all panels, and
-            goes to the same place: the last panel's choice. Defaults to
-            False.
+        panels (dict): Title and maps (C, H, W) of each; the redundancy of all
+            their channels is added to the title.
+        side (int): Number of rows, and of channels in a row; those that vary
+            most are shown. Defaults to 8.
+        aligned (bool): Whether all panels show the same channels, chosen by
+            the last panel, at the same places. Defaults to False.
     """
     height, width = next(iter(panels.values())).shape[1:]
     figure = Figure(

@@ -1,4 +1,4 @@
-"""Figures as files (PNG and SVG) and inside a page."""
+"""Writes figures as files (PNG and SVG) and into a page."""
 import base64
 import io
 import os

@@ -16,10 +16,10 @@ def has_characters(path: str, characters: set[str]) -> bool:
     """Whether a font file has glyphs for all of these."""
     try:
         font = FT2Font(path)
-    except (OSError, RuntimeError):  # not a font that FreeType can read
+    except (OSError, RuntimeError):  # a font that FreeType cannot read
         return False
     charmap = font.get_charmap()
-    # that one has a frame for every character
+    # this font has a frame for every character
     if font.family_name.startswith('Last Resort'):
         return False
     return all(ord(character) in charmap for character in characters)
@@ -27,11 +27,11 @@ def has_characters(path: str, characters: set[str]) -> bool:
 
 @cache
 def use_font_for(names: tuple[str, ...]) -> bool:
-    """Let matplotlib, and so MMEngine's visualizer, draw names in a font that
-    has all their characters; whether there is one.
+    """Let matplotlib, and with it MMEngine's visualizer, draw names in a font
+    that has all their characters; returns whether there is one.
 
-    Says once what to do where none is installed. Where the present font has
-    them it stays.
+    If none is installed, a warning says once what to do. If the current font
+    has them, it stays.
 
     Args:
         names (tuple): E.g. the classes of a data set.
@@ -41,7 +41,7 @@ def use_font_for(names: tuple[str, ...]) -> bool:
     present = fontManager.findfont(FontProperties(family=['sans-serif']))
     if has_characters(present, characters):
         return True
-    # also those that were installed after matplotlib listed the fonts
+    # also fonts that were installed after matplotlib listed them
     known = {font.fname for font in fontManager.ttflist}
     for path in (*sorted(known), *sorted(set(findSystemFonts()) - known)):
         if not has_characters(path, characters):

@@ -1,4 +1,4 @@
-"""Models from configs with their weights, and images as a model gets them."""
+"""Builds models from configs, and reads images as a model gets them."""
 import copy
 import math
 import os.path as osp
@@ -12,29 +12,11 @@ from mmdet.registry import MODELS
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
 from ..paper.complexity import without_checkpoint
 from ..pretrained import read_state_dict
 from ..pretrained.whole import load_whole
-
-
-def read_config(path: str, options: dict | None = None) -> Config:
-    """Read a config, and make ready what it names.
-
-    Args:
-        path (str): The file.
-        options (dict): Settings that override the config's.
-    """
-    cfg = Config.fromfile(path)
-    if options is not None:
-        cfg.merge_from_dict(options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    return cfg
 
 
 def load_model(cfg: Config,
@@ -63,7 +45,7 @@ def load_model(cfg: Config,
 
 
 def inference_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model in test mode, for hooks and the like."""
+    """A copy of a model in test mode, to be changed."""
     model = copy.deepcopy(model)
     model.eval()  # not chained: mmdet's ResNet returns None
     return model
@@ -82,7 +64,7 @@ class Picture:
     inputs: Tensor
 
     def crop(self, maps: Tensor) -> Tensor:
-        """Feature maps (..., H, W) of ``inputs`` without what is padding."""
+        """Feature maps (..., H, W) of ``inputs`` without the padding."""
         sizes = zip(maps.shape[-2:], self.pixels.shape, self.inputs.shape[2:])
         height, width = (math.ceil(cells * pixels / padded)
                          for cells, pixels, padded in sizes)
@@ -90,7 +72,7 @@ class Picture:
 
 
 def read_picture(model: nn.Module, cfg: Config, path: str) -> Picture:
-    """Bring an image file through a config's test pipeline.
+    """Read an image file by a config's test pipeline.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -114,8 +96,8 @@ def read_picture(model: nn.Module, cfg: Config, path: str) -> Picture:
 def forward_hooks(modules: dict[str, nn.Module],
                   hook: Callable[[str, Tensor, Tensor], Tensor | None]
                   ) -> Iterator[None]:
-    """Call ``hook(name, input, output)`` for each call of the modules; what
-    it returns, if anything, takes the place of the output."""
+    """Call ``hook(name, input, output)`` at each call of the modules; a
+    returned value replaces the output."""
     handles = [
         module.register_forward_hook(
             lambda _, inputs, out, name=name: hook(name, inputs[0], out))

@@ -1,4 +1,4 @@
-"""A picture with what is annotated and what was found."""
+"""Draws a picture with the annotated and the found boxes."""
 import cv2
 import mmcv
 import numpy as np
@@ -9,7 +9,7 @@ from .evaluation import Evaluation
 from .fonts import use_font_for
 
 TRUTH, FOUND = '#2ca02c', '#d62728'
-# inches, and the least side in pixels that text on the picture fits into
+# inches, and the smallest side in pixels on which text fits
 WIDTH, LEAST_SIDE = 4.2, 420
 TEXT = dict(fontsize=9, color='white', parse_math=False, clip_on=True)
 
@@ -21,7 +21,7 @@ def draw_box(ax, box, colour: str, text: str, inside: bool) -> None:
     ax.add_patch(
         Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1.8,
                   ls='--' if inside else '-', ec=colour))
-    # as much room as a line of text needs at the picture's upper edge
+    # room for a line of text at the picture's upper edge
     line = 0.05 * abs(np.subtract(*ax.get_ylim()))
     ax.text(
         x1,

@@ -9,7 +9,7 @@ from .evaluation import Evaluation, iou_index
 from .fonts import use_font_for
 
 COLUMNS = ('class', 'iou', 'recall', 'precision')
-# more lines than this are told apart by nobody
+# more lines cannot be distinguished
 MOST_CLASSES = 10
 
 
@@ -31,7 +31,7 @@ def curve_rows(evaluation: Evaluation) -> Iterator[tuple]:
 
 
 def classes_to_show(evaluation: Evaluation, iou: float) -> list[int]:
-    """All that have boxes, by AP; of more than ten, the five best and the
+    """All classes with boxes, by AP; of more than ten the five best and the
     five worst."""
     ap = evaluation.average_precision(iou)
     order = [k for k in np.argsort(-ap) if not np.isnan(ap[k])]

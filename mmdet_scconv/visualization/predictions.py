@@ -1,4 +1,5 @@
-"""Predictions on a test data set: made without a runner, read and written.
+"""Makes predictions on a test data set without a runner; reads and writes
+them.
 
 Predictions are what ``tools/test.py --out FILE.pkl`` dumps: a list with a
 dict for each image, of which these keys are read: ``img_id`` and
@@ -19,9 +20,9 @@ from ..atomic import write_atomically
 from ..datasets.checked import with_checked_types
 from .models import inference_copy
 
-# what tensors and arrays are made of, in the releases of numpy
+# the functions that build tensors and arrays, in several releases of numpy
 TENSOR_PARTS = {
-    ('_codecs', 'encode'),  # bytes, in the protocol that MMEngine writes
+    ('_codecs', 'encode'),  # bytes in MMEngine's pickle protocol
     ('collections', 'OrderedDict'),
     ('torch._utils', '_rebuild_tensor_v2'),
     ('torch.storage', '_load_from_bytes'),
@@ -55,7 +56,7 @@ def read_predictions(path: str) -> list[dict]:
     with open(path, 'rb') as f:
         try:
             predictions = TensorUnpickler(f).load()
-        # whatever a damaged or hostile file leads the unpickler to
+        # a damaged or malicious file can raise anything
         except Exception as error:
             raise ValueError(f'{path} cannot be read as predictions of '
                              f'tools/test.py --out: {error}') from error

@@ -1,4 +1,4 @@
-"""How similar the channels of a layer are.
+"""Measures how similar the channels of a layer are.
 
 Two measures of the covariance of the channels, taken over all positions of
 some images (not of their padding):
@@ -64,7 +64,7 @@ def effective_rank(covariance: Tensor) -> float:
             matrix's singular values.
     """
     eigenvalues = torch.linalg.eigvalsh(covariance)
-    # zeros that rounding has made small numbers would count by their root
+    # rounding makes zeros small numbers, whose roots would count
     rounding = eigenvalues.amax() * len(covariance) * torch.finfo(
         covariance.dtype).eps
     singular = eigenvalues[eigenvalues > rounding].sqrt()

@@ -1,7 +1,7 @@
 """One self-contained HTML page about a work dir of tools/train.py.
 
-Everything is in the page: images as data URIs, no script, no link to outside.
-What an incomplete work dir lacks is named in its place. Text goes through
+The page contains everything: images as data URIs, no script, no external link.
+If a work dir is incomplete, the page names what is missing. Text goes through
 jinja2 (a requirement of torch) with escaping.
 """
 import datetime

@@ -1,4 +1,4 @@
-"""What a report is made from: a work dir, its checkpoint on the test data."""
+"""The data of a report: a work dir, and its checkpoint on the test data."""
 import os.path as osp
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..config import read_config
 from ..errors import UserError
 from ..paper.complexity import is_classifier
 from ..paper.rows import DETECTION_SHAPE
 from ..paper.work_dirs import Result, last_checkpoint, read_result
 from .evaluation import Evaluation, evaluate
-from .models import load_model, read_config
+from .models import load_model
 from .predictions import (
     build_dataset,
     predict,
@@ -22,12 +23,12 @@ from .predictions import (
 
 
 class MissingError(UserError):
-    """What a section lacks, and how to get it."""
+    """A section's data is missing; the message says how to get it."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a report is made with.
+    """Options of a report.
 
     Args:
         predictions (str): File of ``tools/test.py --out``. Defaults to
@@ -51,7 +52,7 @@ class Options:
 
 
 class ReportData:
-    """What a report is made from: a work dir of tools/train.py.
+    """The data of a report, from a work dir of tools/train.py.
 
     Each property is read or computed when it is first used.
 
@@ -90,8 +91,8 @@ class ReportData:
             raise MissingError(
                 f'{self.work_dir} holds no checkpoint' +
                 (f', {osp.basename(path)} is gone' if path else
-                 ' (last_checkpoint): the training has not come to its first, '
-                 'go on with tools/train.py --resume'))
+                 ' (last_checkpoint): the training has not reached its first '
+                 'one: go on with tools/train.py --resume'))
         return path
 
     @cached_property
@@ -128,7 +129,7 @@ class ReportData:
     def evaluation(self) -> Evaluation:
         if is_classifier(self.cfg.model):
             raise MissingError('This is an image classifier, without boxes.')
-        dataset = self.dataset  # says most quickly that it is not there
+        dataset = self.dataset  # first: it fails quickest
         return evaluate(dataset, self.predictions)
 
     @property

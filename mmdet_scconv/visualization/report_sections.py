@@ -72,7 +72,7 @@ def scores_section(data: ReportData, section: Section) -> None:
             f'{data.evaluation.boxes().sum()} boxes, COCO\'s evaluation.'
         ]
     except Exception as error:
-        # what was logged is better than nothing
+        # use what was logged
         metrics = test_metrics(data.work_dir) or data.result.metrics
         section.rows = [[key, percent(value)]
                         for key, value in metrics.items() if '/' in key]
@@ -197,7 +197,7 @@ def make_section(title: str, fill: Callable[[ReportData, Section], None],
         fill(data, section)
     except (MissingError, FileNotFoundError) as error:
         section.missing = str(error)
-    # of a broken run, too, a report is wanted: of what is there
+    # a failed run gets a report, too, from what there is
     except Exception as error:
         section.missing = f'{type(error).__name__}: {error}'
     return section

@@ -9,7 +9,7 @@ from ..paper.work_dirs import NOT_A_SCORE, read_scalars
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """What MMEngine logged, over all attempts of a training.
+    """The values that MMEngine logged, over all attempts of a training.
 
     ``training`` and ``validation`` map a name to (step, value) pairs in the
     order of their steps; a step that was trained again after a resume counts
@@ -38,7 +38,7 @@ def read_curves(work_dir: str) -> TrainingCurves:
     """
     entries = [e for e in read_scalars(work_dir) if 'step' in e]
     training = collect([e for e in entries if 'loss' in e])
-    # COCO's evaluation gives -1 where there is nothing to evaluate
+    # COCO's evaluation gives -1 if there is nothing to evaluate
     validation = {
         key: [(step, value) for step, value in points if value >= 0]
         for key, points in collect([e for e in entries if 'loss' not in e

@@ -1,4 +1,4 @@
-"""Keeps fitted weights, so that a fit is done once on a machine."""
+"""A cache of fitted weights, so that a fit is done once on a machine."""
 import hashlib
 import io
 import json
@@ -14,25 +14,24 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..atomic import write_atomically
+from ..layers.kernels.cpu import cache_folder
 from ..version import __version__
 
 
 def cache_dir() -> str:
-    """Folder of the fitted weights: ``mmdet_scconv`` in ``$XDG_CACHE_HOME``,
-    by default ``~/.cache``."""
-    home = os.environ.get('XDG_CACHE_HOME') or osp.join('~', '.cache')
-    return osp.join(osp.expanduser(home), 'mmdet_scconv', 'warm_start')
+    """Folder of the fitted weights, in the user's cache."""
+    return str(cache_folder() / 'warm_start')
 
 
 def cache_key(weights: Mapping[str, Tensor], images: Tensor,
               options: Mapping) -> str:
-    """What a fit depends on, as a name of 32 hexadecimal digits.
+    """A hash of all that a fit depends on: 32 hexadecimal digits.
 
     Args:
         weights (Mapping): State dict of the dense network.
         images (Tensor): As the network gets them.
-        options (Mapping): Whatever else decides on the result, as plain data:
-            settings of the network, the seed, ...
+        options (Mapping): Everything else that the result depends on, as plain
+            data: settings of the network, the seed, ...
 
     The versions of this package and of torch are part of it, too.
     """
@@ -64,7 +63,7 @@ def load_fitted(path: str) -> dict | None:
 
 
 def store_fitted(path: str, content: dict) -> None:
-    """Write tensors and plain data to a file, which is whole or not there.
+    """Write tensors and plain data to a file, atomically.
 
     Raises:
         OSError: If it cannot be written.
@@ -79,9 +78,8 @@ def once(key: str, compute: Callable[[], dict],
          folder: str | None = None) -> tuple[dict, bool]:
     """What ``compute`` returns, computed once for a key on this machine.
 
-    Of several processes one computes, the others wait for it; if it is
-    killed, the next one does. Nothing is kept of a computation that did not
-    end.
+    Of several processes one computes, and the others wait for it; if it is
+    killed, the next one computes. An incomplete result is not kept.
 
     Args:
         key (str): See :func:`cache_key`.

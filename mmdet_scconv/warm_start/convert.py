@@ -1,5 +1,5 @@
-"""Converts a ResNet checkpoint to an SCConv-ResNet checkpoint, files and
-progress included."""
+"""Converts a ResNet checkpoint to an SCConv-ResNet checkpoint: reads and
+writes the files, shows progress."""
 import datetime
 import json
 import os
@@ -25,7 +25,11 @@ from ..pretrained import (
     read_state_dict,
     sha256_of,
 )
-from ..pretrained.key_names import find_prefix, resnet_state_dict
+from ..pretrained.key_names import (
+    find_prefix,
+    resnet_settings,
+    resnet_state_dict,
+)
 from ..version import __version__
 from . import images
 from .cache import store_fitted
@@ -40,21 +44,21 @@ CLASSIFIER = 'ImageClassifier'
 
 @dataclass
 class Conversion:
-    """What to convert to, how, and with which images.
+    """The options of a conversion.
 
     Args:
         method (str): 'copy' (all but the swapped convolutions), 'fit' (they
             are fitted, see docs/warm_start.md) or 'distill' (and trained
             towards the dense network's outputs).
-        whole (bool): Whether what else the source holds, the neck and heads
-            of a detector, is kept beside the backbone. Defaults to False.
+        whole (bool): Whether the other weights of the source (neck and heads
+            of a detector) are kept beside the backbone. Defaults to False.
         backbone (dict): Settings of the backbone, e.g. ``depth``,
             ``conv2_cfg``. What is missing follows from the weights.
         config (str | None): Detection config: its backbone's settings, its
             data_preprocessor, and, without ``folder``, its training images.
         folder (str | None): Folder with images.
-        generated (bool): Random images with the spectrum of photographs
-            instead.
+        generated (bool): Whether to use random images with the spectrum of
+            photographs instead.
         num_images (int): Defaults to 64.
         size (int): Side of the crops in pixels. Defaults to 224.
         steps (int): Of the distillation, 32 crops each. Defaults to 200.
@@ -103,7 +107,7 @@ class Conversion:
 
 
 def backbone_of(cfg: Config) -> dict:
-    """Settings of a backbone with swapped convolutions.
+    """The config of a backbone with swapped convolutions.
 
     Raises:
         ValueError: If it has another backbone.
@@ -161,8 +165,7 @@ def check_whole(state_dict: Mapping[str, Tensor], out: str,
 
 
 def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:
-    """Write a checkpoint, as safetensors where the name ends so; the file is
-    whole or not there.
+    """Write a checkpoint atomically, as safetensors if its name ends so.
 
     Raises:
         ImportError: If safetensors is needed and missing.
@@ -181,7 +184,8 @@ def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:
 def merge(given: Mapping[str, Tensor], weights: Mapping[str, Tensor],
           backbone: Mapping[str, Tensor],
           classifier: bool) -> dict[str, Tensor]:
-    """The converted backbone, and what else the source holds.
+    """The state dict of the converted backbone with the other weights of the
+    source.
 
     Args:
         given (Mapping): The source.
@@ -208,8 +212,8 @@ def last_layer(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
                     options: Conversion,
                     head: Mapping[str, Tensor]) -> list[LayerReport]:
-    """Fit, and distil where that is asked for; shows progress. With the
-    ``head`` of a classifier (:func:`last_layer`) its scores are distilled."""
+    """Fit, and distil if the options say so; shows progress. With the ``head``
+    of a classifier (:func:`last_layer`) its scores are distilled."""
     def run(network: nn.Module, x: Tensor) -> object:
         out = network(x)
         if not head:
@@ -236,8 +240,8 @@ def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
 
 def resnet_to_scconv(source: str, out: str,
                      options: Conversion) -> list[LayerReport]:
-    """Convert a checkpoint; shows progress on the terminal. Nothing is
-    written before the end.
+    """Convert a checkpoint; shows progress on the terminal. The file is
+    written at the end.
 
     Args:
         source (str): Checkpoint of a ResNet: file, URL or
@@ -249,8 +253,8 @@ def resnet_to_scconv(source: str, out: str,
         list: A report for each fitted layer; none with method 'copy'.
 
     Raises:
-        ValueError: For bad options, a checkpoint of no plain ResNet, or one
-            that does not fit.
+        ValueError: For bad options, or a checkpoint that is not of a plain
+            ResNet or does not fit.
         FileNotFoundError: If a file does not exist.
         FitError: If a layer cannot be fitted; a ValueError, too.
     """
@@ -269,8 +273,7 @@ def resnet_to_scconv(source: str, out: str,
         converted_from=dict(file=osp.basename(path), sha256=sha256_of(path)),
         method=options.method,
         backbone=dict(
-            type=type(backbone).__name__, depth=backbone.depth,
-            base_channels=backbone.base_channels,
+            type=type(backbone).__name__, **resnet_settings(weights),
             conv2_cfg=dict(backbone.conv2_cfg)),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec='seconds'),

@@ -27,7 +27,8 @@ def tensors_of(output: object) -> Iterator[Tensor]:
 @contextmanager
 def trained_alone(network: nn.Module,
                   parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Gradients for these parameters of a network alone; none are left."""
+    """In this context only these parameters of a network get gradients; they
+    are removed at the end."""
     required = [(p, p.requires_grad) for p in network.parameters()]
     network.requires_grad_(False)
     for parameter in parameters:

@@ -1,6 +1,7 @@
 """The linear map that is nearest to a dense convolution, from moments.
 
-Equations are numbered as in docs/warm_start.md. Everything is float64.
+Equations are numbered as in docs/warm_start.md. All systems are solved in
+float64.
 
 A 1x1 convolution is such a map itself, so that the fit finds it:
 
@@ -29,7 +30,7 @@ from .moments import Covariance, FitError, LinearForm, Moments
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1., 10., 100.)
 USUAL_RIDGE = 1e-1  # where the search begins
-COMPLETION_RIDGE = 1e-4  # of P, where B is nearly singular
+COMPLETION_RIDGE = 1e-4  # of P, if B is nearly singular
 JITTER = 1e-10  # of every system that is solved
 
 
@@ -73,11 +74,10 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
     Raises:
         FitError: If the matrix is singular.
     """
-    jitter = JITTER * matrix.diagonal().mean() * torch.eye(
-        len(matrix), dtype=matrix.dtype, device=matrix.device)
+    matrix = matrix.clone()
+    matrix.diagonal().add_(JITTER * matrix.diagonal().mean())
     try:
-        return torch.cholesky_solve(right,
-                                    torch.linalg.cholesky(matrix + jitter))
+        return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
     except torch.linalg.LinAlgError as error:
         raise FitError(
             f'the moments of the features are singular ({error}): fit to '
@@ -85,8 +85,8 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def row_groups(form: LinearForm) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs that see the same features, and which they see: (rows, ) and
-    (T, squeezed or up)."""
+    """Groups of outputs that see the same features. Yields the outputs,
+    (rows, ), and which features they see, (T, squeezed or up)."""
     same = form.same_group()
     for rows in torch.arange(form.outputs).chunk(form.groups):
         seen = same[rows[0]].repeat(form.taps, 1)
@@ -185,6 +185,31 @@ def best_map(cov: Covariance) -> LinearMap:
     return complete(cov, found)
 
 
+def best_ridge(form: LinearForm, sample: Moments,
+               held_out: Moments) -> tuple[float, float, float]:
+    """The ridge whose map leaves least on the samples held out; the errors
+    of this map, as in :class:`Fit`."""
+    other = Covariance.of(form, held_out)
+    errors: dict[int, tuple[float, Tensor]] = {}
+
+    def error_of(i: int) -> float:
+        """On the samples held out, with the i-th ridge."""
+        if i not in errors:
+            matrix = best_map(
+                Covariance.of(form, sample, RIDGES[i])).matrix()
+            errors[i] = other.unexplained(matrix), matrix
+        return errors[i][0]
+
+    # the error has one minimum over the ridges: search from the usual one
+    i = RIDGES.index(USUAL_RIDGE)
+    step = 1 if error_of(i + 1) < error_of(i) else -1
+    while 0 <= i + step < len(RIDGES) and error_of(i + step) < error_of(i):
+        i += step
+    unexplained, matrix = errors[i]
+    error = Covariance.of(form, sample).unexplained(matrix)
+    return RIDGES[i], error, unexplained
+
+
 def fit(form: LinearForm, sample: Moments, held_out: Moments) -> Fit:
     """The best weights: the ridge is chosen on samples held out, then all
     are fitted to.
@@ -192,23 +217,6 @@ def fit(form: LinearForm, sample: Moments, held_out: Moments) -> Fit:
     Raises:
         FitError: If the moments are singular, or the target is constant.
     """
-    other = Covariance.of(form, held_out)
-    plain = Covariance.of(form, sample)
-    errors: dict[int, tuple[float, float]] = {}
-
-    def error_of(i: int) -> float:
-        """On the samples held out, with the i-th ridge."""
-        if i not in errors:
-            matrix = best_map(
-                Covariance.of(form, sample, RIDGES[i])).matrix()
-            errors[i] = other.unexplained(matrix), plain.unexplained(matrix)
-        return errors[i][0]
-
-    # it has one minimum over the ridges: downhill from the usual one
-    i = RIDGES.index(USUAL_RIDGE)
-    step = 1 if error_of(i + 1) < error_of(i) else -1
-    while 0 <= i + step < len(RIDGES) and error_of(i + step) < error_of(i):
-        i += step
-    ridge, (unexplained, error) = RIDGES[i], errors[i]
+    ridge, error, unexplained = best_ridge(form, sample, held_out)
     everything = Covariance.of(form, sample + held_out, ridge)
     return Fit(best_map(everything), ridge, error, unexplained)

@@ -17,7 +17,7 @@ from ..datasets.checked import with_checked_types
 from ..datasets.image_files import SUFFIXES
 
 BATCH_SIZE = 8
-# of the models of MMDetection, for weights from ImageNet
+# of MMDetection's models, for weights from ImageNet
 PREPROCESSOR = dict(
     type='mmdet.DetDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -106,7 +106,7 @@ def generated(count: int, size: int,
     fall = 1 / np.maximum(np.hypot(rows, columns), 1 / size)
     for _ in range(count):
         random = rng.normal(size=(3, size, size))
-        # channels of photographs are mostly alike
+        # the colour channels of photographs are strongly correlated
         random += 2 * random.mean(0)
         image = np.fft.ifft2(np.fft.fft2(random) * fall).real
         image = image / image.std() * 55 + rng.uniform(90, 150)

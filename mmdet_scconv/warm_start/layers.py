@@ -1,4 +1,5 @@
-"""How each kind of layer is fitted to the dense convolution it replaces."""
+"""How each kind of layer is fitted to the dense convolution that it replaces.
+"""
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from .regression import regress_layer
 from .weights import write
 
 CLOSED_FORM, REGRESSION = 'closed form', 'regression'
-# values of a layer's input that the statistics of its norms are taken from
+# number of input values that the statistics of a layer's norms are computed
+# from
 STATISTICS_VALUES = 2**23
 
 
@@ -37,12 +39,12 @@ def method_of(layer: nn.Module) -> str:
 
 @dataclass
 class Target:
-    """What a dense convolution gives, at some positions.
+    """The output of a dense convolution at some positions.
 
-    ``values``: (P, C) at ``positions``, (P, ) indices into N * H * W; or
-    whole maps (n, C, H, W) of the first images where ``positions`` is None.
-    ``slope``: (C, ), of the norm behind: what the channels are multiplied
-    with before they are compared. ``per_image``: H * W.
+    ``values``: (P, C) at ``positions``, (P, ) indices into N * H * W; or whole
+    maps (n, C, H, W) of the first images where ``positions`` is None.
+    ``slope``: (C, ), of the norm behind the convolution; channels are
+    multiplied by it before they are compared. ``per_image``: H * W.
 
     If the norm's output is added to the input of a module around it, a
     residual block, ``block`` is its name and ``shortcut`` (P, C) that input.
@@ -57,7 +59,7 @@ class Target:
 
     @property
     def scale(self) -> Tensor:
-        """How much each channel counts: (C, ), none near 0."""
+        """The factor of each channel in the error: (C, ), none near 0."""
         size = self.slope.abs()
         return size.clamp(min=1e-3 * max(float(size.max()), 1e-9))
 
@@ -68,8 +70,8 @@ class Target:
         return maps.flatten(2)[n, :, position]
 
     def corrected(self, shortcut: Tensor) -> 'Target':
-        """With the error that the block's input has so far, which the layer
-        is to make good for (8).
+        """The target plus the error of the block's input, which the layer
+        compensates (8).
 
         Args:
             shortcut (Tensor): (N, C, H, W), the block's input in the
@@ -80,7 +82,7 @@ class Target:
         return replace(self, values=values)
 
     def variance(self) -> float:
-        """Of what counts: the norm's output, or the block's sum."""
+        """Variance of the norm's output, or of the block's sum."""
         values = self.slope * self.values
         if self.shortcut is not None:
             values = values + self.shortcut
@@ -107,8 +109,8 @@ def fit_closed_form(layer: nn.Module, x: Tensor, target: Target,
         layer (nn.Module): See :func:`method_of`; changed in place.
         x (Tensor): (N, C, H, W), its inputs.
         target (Target): With positions, in ascending order.
-        sample (int): So many images choose the weights, the others the
-            ridge.
+        sample (int): Number of images that the weights are fitted to; the
+            others choose the ridge.
         shortcut (Tensor | None): See :meth:`Target.corrected`.
 
     Returns:

@@ -1,10 +1,10 @@
 """Fits every swapped convolution of a network to the dense network's.
 
-One forward of each network is all: hooks on the dense one record what its
-convolutions give; then, in the other one, a hook at each swapped convolution
-fits it as soon as its input is there, and the forward goes on with what it
-gives then. So each sees what the converted layers before it give, and can
-make good for their errors.
+Each network runs forward once. Hooks on the dense one record the outputs of
+its convolutions. In the other one, a hook at each swapped convolution fits it
+when its input is known; then the forward continues with the fitted layer. So
+each layer is fitted to the outputs of the converted layers before it, and can
+compensate their errors.
 """
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from .layers import LayerReport, fit_layer, method_of
 from .moments import FitError
 from .recorder import Recorder
 
-# share of the images that choices are made and errors are measured on
+# share of the images that are held out, for choices and for the errors
 HELD_OUT = 0.25
 
 
@@ -36,7 +36,7 @@ def swapped_names(network: nn.Module, dense: nn.Module) -> list[str]:
 
 def copy_weights(network: nn.Module, dense: nn.Module,
                  swapped: list[str]) -> None:
-    """Copy all that is not swapped, by name.
+    """Copy all weights that are not of swapped convolutions, by name.
 
     Raises:
         ValueError: If ``network`` has no place for a tensor of ``dense``, or
@@ -68,7 +68,8 @@ def norms_dropped(network: nn.Module, dense: nn.Module) -> list[str]:
 
 @contextmanager
 def eval_mode(*networks: nn.Module):
-    """All in eval mode, without gradients; their modes come back."""
+    """In this context all are in eval mode, without gradients; their modes are
+    restored at the end."""
     modes = [(m, m.training) for n in networks for m in n.modules()]
     for network in networks:
         network.eval()
@@ -95,14 +96,14 @@ def fit_network(
 
     Args:
         network (nn.Module): Any; changed in place. Where ``dense`` has an
-            ``nn.Conv2d`` it may have another layer of the same name. All else
-            is copied by name.
+            ``nn.Conv2d`` it may have another layer of the same name. All other
+            weights are copied by name.
         dense (nn.Module): The same with ``nn.Conv2d``, and with its weights.
         images (Tensor): (N, 3, H, W), as the network gets them.
-        run (Callable): Calls a network with images, and all convolutions to
-            be fitted. Defaults to ``network(images)``.
-        report (Callable): Called with the report of each layer when it is
-            done, and how many there are.
+        run (Callable): Calls a network with images, so that all convolutions
+            to be fitted run. Defaults to ``network(images)``.
+        report (Callable): Called after each layer, with its report and the
+            number of all layers.
 
     Returns:
         list: A report for each swapped convolution, in execution order.

@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from ..backbones import CIFARResNet, SwapResNet
-from ..pretrained.key_names import depth_and_width, with_shortcuts
+from ..pretrained.key_names import resnet_settings, with_shortcuts
 from .network import copy_weights, swapped_names
 
 CIFAR_STEM = (3, 3)
@@ -16,7 +16,7 @@ CIFAR_STEM = (3, 3)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without MMEngine's line for each initialised weight."""
+    """Suppress MMEngine's log line for each initialised weight."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -30,30 +30,33 @@ def backbone_type(weights: Mapping[str, Tensor]) -> dict:
     """The backbone with SCConvs for the weights of a dense one."""
     if weights['conv1.weight'].shape[2:] == CIFAR_STEM:
         return dict(type='CIFARResNet', conv2_cfg=dict(type='SCConv'))
+    if 'groups' in resnet_settings(weights):
+        return dict(type='SCConvResNeXt')
     return dict(type='SCConvResNet')
 
 
 def build_pair(weights: Mapping[str, Tensor],
                cfg: dict) -> tuple[nn.Module, SwapResNet]:
-    """The dense backbone with its weights, and the one to convert to with
-    all of them but those of its swapped convolutions.
+    """The dense backbone with its weights, and the one to convert to, with all
+    of these weights except those of swapped convolutions.
 
     Args:
         weights (Mapping): Of :func:`.key_names.resnet_state_dict`.
-        cfg (dict): Settings of the backbone; ``type``, ``depth`` and
-            ``base_channels`` follow from the weights where they are missing.
+        cfg (dict): Settings of the backbone; ``type``, ``depth``,
+            ``base_channels`` and a ResNeXt's ``groups`` and ``base_width``
+            follow from the weights where they are missing.
 
     Raises:
         ValueError: If the weights do not fit the settings.
     """
-    depth, width = depth_and_width(weights)
-    for name, value in (('depth', depth), ('base_channels', width)):
+    settings = resnet_settings(weights)
+    for name, value in settings.items():
         if cfg.get(name, value) != value:
             raise ValueError(f'{name}={cfg[name]!r} is not valid: the '
                              f'weights are of {name}={value}')
     default = {} if 'type' in cfg else backbone_type(weights)
     # nothing is trained as a backbone here, and nothing to warn about
-    cfg = {**default, **cfg, 'depth': depth, 'base_channels': width,
+    cfg = {**default, **cfg, **settings,
            'init_cfg': None, 'frozen_stages': -1, 'norm_eval': False}
     if 'conv2_cfg' in default:
         # a type that was given without options, or options without a type

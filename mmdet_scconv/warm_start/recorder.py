@@ -1,4 +1,4 @@
-"""Records what the convolutions of a dense network give in one forward."""
+"""Records the outputs of a dense network's convolutions in one forward."""
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ REGRESSION_VALUES = 2**24
 
 
 def slope(norm: _BatchNorm | None, channels: int) -> Tensor:
-    """What a norm multiplies its input with: (channels, ), float64."""
+    """The factors of a norm: (channels, ), float64."""
     if norm is None:
         return torch.ones(channels, dtype=torch.float64)
     return (norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
@@ -24,7 +24,7 @@ def slope(norm: _BatchNorm | None, channels: int) -> Tensor:
 
 
 class Recorder:
-    """Hooks on a dense network that keep what its convolutions give.
+    """Hooks on a dense network that keep the outputs of its convolutions.
 
     Args:
         network (nn.Module): The one with swapped convolutions.
@@ -36,7 +36,7 @@ class Recorder:
                  names: list[str]) -> None:
         self.targets: dict[str, Target] = {}
         self.layers = {name: network.get_submodule(name) for name in names}
-        # the last convolution's name and output, before its norm was met
+        # name and output of the last convolution, until its norm has run
         self.last: tuple[str, Tensor] | None = None
         # inputs of the modules that run, and norms' outputs inside them
         self.inputs: dict[str, Tensor] = {}
@@ -78,8 +78,8 @@ class Recorder:
             return
         found = slope(norm, output.shape[1]).to(output.device)
         if not found.any():
-            # as in an untrained residual branch: nothing is passed on, and
-            # the convolution's own output is all there is to fit to
+            # as in an untrained residual branch: the norm's output is
+            # constant, so fit to the convolution's own output
             return
         self.targets[name].slope = found
         if self.targets[name].positions is None:
@@ -96,7 +96,7 @@ class Recorder:
 
     def after_block(self, block: str, module: nn.Module, inputs: tuple,
                     output: object) -> None:
-        """Finds out whether the block adds a branch to its input."""
+        """Find out whether the block adds a branch to its input."""
         x = self.inputs.pop(block, None)
         name, branch = self.branches.pop(block, (None, None))
         if name is None or not isinstance(output, Tensor):

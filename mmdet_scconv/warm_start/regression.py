@@ -26,11 +26,11 @@ def estimate_statistics(module: nn.Module, inputs: list[Tensor]) -> None:
 
 
 def unexplained(output: Tensor, target: Tensor, scale: Tensor) -> float:
-    """Share of a target's variance that an output leaves.
+    """Share of a target's variance that an output leaves unexplained.
 
     Args:
         output, target (Tensor): (N, C, H, W).
-        scale (Tensor): (C, ), what each channel counts.
+        scale (Tensor): (C, ), factor of each channel in the error.
     """
     scale = scale.double().square()
     error = (output - target).double().square().mean((0, 2, 3))
@@ -49,8 +49,8 @@ def regress_layer(layer: nn.Module, x: Tensor, target: Tensor,
         layer (nn.Module): Changed in place, left in eval mode.
         x (Tensor): (N, C, H, W), its inputs.
         target (Tensor): (N, C', H', W').
-        scale (Tensor): (C', ), what each output channel counts.
-        sample (int): So many images are fitted to; the others tell how well.
+        scale (Tensor): (C', ), factor of each output channel in the error.
+        sample (int): Number of images to fit to; the others measure the error.
         seed (int): Of the initial weights and the order of the images.
 
     Returns:

@@ -1,11 +1,10 @@
-"""The start of a training: fits a network's swapped convolutions to the dense
-ones of the checkpoint that it was given.
+"""Fits a network's swapped convolutions to the dense ones of its checkpoint,
+when a training starts.
 
 :class:`.WarmStartHook` calls it with images of the training set. Where no hook
 does, ``SwappedModule.train()`` does, with generated ones.
 """
 import copy
-import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from . import images
 from .cache import cache_key, once
 from .layers import LayerReport
-from .network import fit_network, swapped_names
+from .network import eval_mode, fit_network, swapped_names
 from .report import summary
 
 NUM_IMAGES = 64
@@ -40,8 +39,9 @@ def generated_images(dense: nn.Module, count: int = NUM_IMAGES,
                      size: int = SIZE) -> Tensor:
     """Generated images, as a network with these weights gets them.
 
-    Checkpoints differ in what images are divided by. So they are scaled to
-    the variance that the first BatchNorm of the network has seen.
+    Checkpoints differ in the normalisation of their images. Therefore the
+    images are scaled so that the input of the first BatchNorm has the variance
+    in its statistics.
 
     Args:
         dense (nn.Module): Its weights tell the scale.
@@ -57,32 +57,38 @@ def generated_images(dense: nn.Module, count: int = NUM_IMAGES,
     return made * scale_of_images(dense, made[:8])
 
 
+class FirstNormReached(Exception):
+    """Ends a forward that need not go on."""
+
+
 def scale_of_images(dense: nn.Module, sample: Tensor) -> float:
-    """By what images must be multiplied, so that the input of the network's
-    first BatchNorm has the variance of its statistics; 1 without one."""
+    """The factor of the images with which the input of the network's first
+    BatchNorm has the variance in its statistics; 1 without a BatchNorm."""
     found = []
 
     def at_norm(norm, inputs):
-        if not found and norm.running_var is not None:
+        if norm.running_var is not None:
             seen = inputs[0].var((0, 2, 3))
             found.append((norm.running_var / seen.clamp(min=1e-12)).median())
+            raise FirstNormReached
 
     handles = [module.register_forward_pre_hook(at_norm)
                for module in dense.modules() if isinstance(module, _BatchNorm)]
-    mode = dense.training
-    dense.eval()
-    with torch.no_grad():
-        dense(sample)
-    dense.train(mode)
-    for handle in handles:
-        handle.remove()
+    try:
+        with eval_mode(dense):
+            dense(sample)
+    except FirstNormReached:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
     return float(found[0]) ** 0.5 if found else 1.
 
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Random transforms and weights are drawn alike each time; what others
-    draw afterwards is not changed."""
+    """In this context random numbers are the same each time; afterwards the
+    generators continue as without it."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(0)
@@ -135,11 +141,11 @@ def start_warm(network: nn.Module,
             :meth:`SwappedModule.dense_network`; changed in place.
         make_images (Callable, optional): Returns images as the network gets
             them, (N, 3, H, W). Defaults to generated ones.
-        source (str): What they are, for the log.
+        source (str): What the images are, for the log.
 
     Returns:
-        list[LayerReport]: One of each convolution; none in other processes
-            than the first.
+        list[LayerReport]: One for each convolution; empty in other processes
+        than the first.
     """
     reports = []
     if is_main_process():
@@ -170,9 +176,6 @@ def _start(network: nn.Module, make_images: Callable[[], Tensor] | None,
         f'{type(network).__name__}: {len(reports)} swapped convolutions '
         f'fitted to the dense ones, on {len(batch)} {source} ({how})',
         logger='current')
-    for line in summary(reports):
-        level = (logging.WARNING if line.startswith('WARNING') else
-                 logging.INFO)
-        print_log(line.removeprefix('WARNING: '), logger='current',
-                  level=level)
+    for level, line in summary(reports):
+        print_log(line, logger='current', level=level)
     return reports

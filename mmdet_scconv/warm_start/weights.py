@@ -10,7 +10,7 @@ from .moments import LinearForm
 
 def set_norm(norm: _BatchNorm, x: Tensor, slope: Tensor,
              offset: Tensor | None = None) -> None:
-    """Let a BatchNorm give ``slope * (x - mean) + offset`` for what it gets.
+    """Set a BatchNorm so that it computes ``slope * (x - mean) + offset``.
 
     Args:
         norm (_BatchNorm): Its statistics become those of ``x``.
@@ -60,7 +60,8 @@ def write_squeeze(squeeze: nn.Conv2d, norm: _BatchNorm, x: Tensor,
 def write_taps(form: LinearForm, gwc: nn.Conv2d, pwc: nn.Conv2d,
                norm: _BatchNorm, x: Tensor, taps: Tensor,
                target: Tensor, scale: Tensor) -> None:
-    """Set GWC and PWC to give the taps' map, and the norm of their sum.
+    """Set GWC and PWC so that their sum is the map of the taps, and the norm
+    of the sum.
 
     Args:
         form (LinearForm): Of the layer.
@@ -68,8 +69,9 @@ def write_taps(form: LinearForm, gwc: nn.Conv2d, pwc: nn.Conv2d,
         norm (_BatchNorm): Of their sum; changed.
         x (Tensor): Their input, (N, squeezed or up, H, W).
         taps (Tensor): (T, outputs, squeezed or up).
-        target (Tensor): (outputs, ), what the norm is to give in the mean.
-        scale (Tensor): (outputs, ), by which the map is too large.
+        target (Tensor): (outputs, ), the mean that the norm's output is to
+            have.
+        scale (Tensor): (outputs, ), the map is divided by it.
     """
     same = form.same_group().to(taps.device)
     point, kernel = taps[form.point].clone(), taps[:form.kernel].clone()
@@ -107,7 +109,7 @@ def write(conv: nn.Module, x: Tensor, form: LinearForm, found: LinearMap,
         form (LinearForm): Of ``conv``.
         found (LinearMap): In scaled units.
         target (Tensor): (outputs, ), mean of the target.
-        scale (Tensor): (outputs, ), what the target was multiplied with.
+        scale (Tensor): (outputs, ), the factor of the target.
     """
     if conv.bias is not None:
         conv.bias.zero_()

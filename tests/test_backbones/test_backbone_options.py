@@ -102,7 +102,7 @@ def test_valid_options(name, data):
         ]
         assert all(out.isfinite().all() for out in outs)
         loss = sum(out.square().mean() for out in outs)
-        if loss.requires_grad:  # not all that is reached may be frozen
+        if loss.requires_grad:  # at least one parameter must not be frozen
             loss.backward()
         last = options['out_indices'][-1]
         for key, parameter in backbone.named_parameters():

@@ -15,7 +15,7 @@ SCCONV = dict(type='SCConv')
     (50, (2048, 4, 4)),
 ])
 @pytest.mark.parametrize('conv2_cfg', [None, SCCONV])
-def test_the_last_stage_is_given_out(depth, shape, conv2_cfg):
+def test_the_last_stage_is_the_output(depth, shape, conv2_cfg):
     backbone = CIFARResNet(depth, conv2_cfg).eval()
     outs = backbone(torch.rand(2, 3, 32, 32))
     assert [tuple(out.shape) for out in outs] == [(2, *shape)]

@@ -44,8 +44,8 @@ def test_one_line(lines, monkeypatch):
     (missing_kernel, 'get_device', 'cuda'),
     (missing_kernel, 'is_main_process', False),
 ])
-def test_where_there_is_nothing_to_say(lines, monkeypatch, target, name,
-                                       value):
+def test_no_line_where_the_kernel_is_not_needed(lines, monkeypatch, target,
+                                                name, value):
     monkeypatch.setattr(target, name, lambda: value)
     start()
     assert not lines
@@ -57,6 +57,6 @@ def test_where_there_is_nothing_to_say(lines, monkeypatch, target, name,
     (SCConvResNet, dict(conv2_cfg=dict(implementation='reference'))),
     (SCConvResNet, dict(conv2_cfg=dict(units='C'))),
 ])
-def test_what_does_not_use_the_kernel(lines, backbone, options):
+def test_no_line_where_the_kernel_is_not_used(lines, backbone, options):
     start(backbone, **options)
     assert not lines

@@ -56,7 +56,7 @@ def test_shapes_are_those_of_resnet(size):
     ]
 
 
-def test_the_low_part_is_given_out_upsampled():
+def test_the_low_part_is_upsampled_in_the_outputs():
     out = evaluated((64, 64), out_indices=(0, ))[0]
     assert out.shape == (1, 64, 16, 16)
     assert out[:, 32:, ::2, ::2].equal(out[:, 32:, 1::2, 1::2])

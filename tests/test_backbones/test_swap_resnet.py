@@ -342,7 +342,9 @@ def test_deploy_leaves_other_norms():
 
 @MODELS.register_module(name='ConvOfADetector')
 class ConvWithNorm(nn.Conv2d):
-    """Registered where a user of MMDetection registers his layers."""
+    """Registered in mmdet's scope, as a user of MMDetection does."""
+
+    has_inner_norms = True
 
     def __init__(self, *args, norm_layer=nn.BatchNorm2d, **kwargs):
         super().__init__(*args, **kwargs)

@@ -113,7 +113,7 @@ def test_resnet_v1d_is_two_options():
     (SCConvResNet, 'output_img', dict(output_img=True)),  # DetectoRS_ResNet
 ])
 def test_arguments_of_other_backbones(backbone_type, name, options):
-    """As they are left behind in a config where only the type is changed."""
+    """As in a config in which only the type is changed."""
     with pytest.raises(ValueError) as error:
         backbone_type(depth=50, **options)
     assert str(error.value).startswith(

@@ -249,7 +249,7 @@ def test_select(select, swapped):
     assert list(swap_convs(layers(), select=select).swapped) == swapped
 
 
-def test_a_part_by_its_name():
+def test_select_by_name():
     backbone = build('CSPNeXt', dict(include=('stage3', 'stage4')))
     assert backbone.swap_report.swapped
     assert all(name.startswith(('stage3.', 'stage4.'))
@@ -265,7 +265,8 @@ def test_groups_may_be_replaced_on_demand():
 
 
 @pytest.mark.parametrize('select,message', [
-    (dict(kernel=3), 'select: kernel=3 is no option; there are kernel_size'),
+    (dict(kernel=3),
+     'select: kernel=3 is not an option; options are kernel_size'),
     (dict(kernel_size='3'), "kernel_size='3' is not valid: an int >= 1"),
     (dict(stride=0), 'stride=0 is not valid'),
     (dict(min_channels=None), 'min_channels=None is not valid'),
@@ -373,8 +374,8 @@ def test_the_log_says_what_was_swapped(monkeypatch):
     text = '\n'.join(lines)
     assert text == str(backbone.swap_report)
     assert text.startswith('CSPDarknet: 12 of 35 ')
-    assert 'passed over, kernel 1x1: ' in text
-    assert 'passed over, fewer than min_channels=16: 1 (stem.conv.conv)' in \
+    assert 'not swapped, kernel 1x1: ' in text
+    assert 'not swapped, fewer than min_channels=16: 1 (stem.conv.conv)' in \
         text
 
 

@@ -136,7 +136,7 @@ def test_kept_for_backward():
 
 
 def test_norm_statistics():
-    """Activations of random weights have the size of ordinary ones."""
+    """With random weights, activations are as large as ordinary ones."""
     backbone = MODELS.build(dict(type='SCConvResNet', depth=50))
     models.set_norm_statistics(backbone)
     backbone.eval()
@@ -170,7 +170,7 @@ def training_regime(backbone):
     ('r50', 'batch-statistics', 5 * [True], {True}),
 ])
 def test_regime(slug, regime, trained, batch_statistics):
-    """By default a row is measured as it is shipped."""
+    """By default the row is measured as its config says."""
     cfg = config(slug)
     cfg.backbone.norm_cfg.type = 'SyncBN'
     before = copy.deepcopy(cfg)

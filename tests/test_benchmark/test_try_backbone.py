@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_fails(monkeypatch):
                                          'ArithmeticError: the loss is nan')
 
 
-def test_of_an_error_without_a_message_the_line_is_told(monkeypatch):
+def test_an_error_without_a_message_is_reported_with_its_line(monkeypatch):
 
     def fail(self, losses):
         raise AssertionError
@@ -177,9 +177,9 @@ def test_a_parameter_without_gradient_fails(monkeypatch):
 @pytest.mark.parametrize('code,timeout,error', [
     # seconds may pass before it starts, on a busy machine
     ("__import__('os')._exit(3)", 280, 'the process ended with exit code 3'),
-    ("__import__('time').sleep(60)", 2, 'no end after 2 s'),
+    ("__import__('time').sleep(60)", 2, 'not finished after 2 s'),
 ])
-def test_a_crash_or_hang_is_told(tmp_path, code, timeout, error):
+def test_a_crash_or_hang_is_reported(tmp_path, code, timeout, error):
     config = tmp_path / 'config.py'
     config.write_text(code)
     done = attempt_apart(str(config), None, timeout=timeout)

@@ -44,7 +44,7 @@ def test_cifar100_has_fine_labels(root):
 
 @pytest.mark.parametrize('key', ['data', b'data'])
 def test_files_of_python_3(tmp_path, key):
-    """As people write who make a data set of their own in this layout."""
+    """As users write their own data sets in this layout."""
     images = random_images(3)
     path = tmp_path / 'batch'
     path.write_bytes(

@@ -29,7 +29,7 @@ def test_against_the_definition():
         assert found[f'accuracy/top{k}'] == right / 100
 
 
-def test_the_same_score_for_all_is_never_right():
+def test_equal_scores_are_never_right():
     assert evaluate(torch.full((10, 4), 0.25), [0, 1] * 5, topk=1) == {
         'accuracy/top1': 0
     }

@@ -1,4 +1,4 @@
-"""Each way in which data goes wrong: a clear error, or handled."""
+"""Damaged data of each kind gives a clear error, or is handled."""
 import logging
 import runpy
 from types import SimpleNamespace
@@ -64,7 +64,7 @@ def test_cut_image_is_found_by_the_check(data):
 
 
 def test_cmyk(voc):
-    """Its colours, not those of four channels taken for three."""
+    """Its colours are right: four channels are not read as three."""
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     rgb[..., 0] = 200
     Image.fromarray(rgb).convert('CMYK').save(voc.image, quality=95)
@@ -127,7 +127,7 @@ def test_one_pixel(coco):
     ((40, 50, 5, 10), 'has no area'),
     ((WIDTH + 5, 10, WIDTH + 40, 50), 'lies outside the 80 x 60 image'),
 ])
-def test_box_that_is_none(data, box, problem):
+def test_box_without_area_in_the_image(data, box, problem):
     data.set_box(box)
     sample = data.build()[0]['data_samples']
     assert len(sample.gt_instances) == 1
@@ -159,8 +159,8 @@ def test_image_without_boxes(data):
 
 
 @pytest.mark.parametrize('old,new,message', [
-    ('<annotation>', '<annotation', 'is no valid XML'),
-    ('<annotation>', '', 'is no valid XML'),
+    ('<annotation>', '<annotation', 'is not valid XML'),
+    ('<annotation>', '', 'is not valid XML'),
     ('<annotation>', '<!DOCTYPE a [<!ENTITY b "c">]><annotation>',
      'defines XML entities'),
     ('<xmin>6</xmin>', '', r"object 1 \(object\) has xmin=None"),
@@ -219,9 +219,9 @@ def test_malformed_json(coco, edit, message):
         coco.build()
 
 
-def test_json_that_is_none(coco):
+def test_a_file_that_is_not_json(coco):
     coco.ann_file.write_text(coco.ann_file.read_text()[:-9])
-    with pytest.raises(DataError, match='train.json: is no valid JSON'):
+    with pytest.raises(DataError, match='train.json: is not valid JSON'):
         coco.build()
 
 
@@ -261,7 +261,7 @@ def test_no_known_class_name(voc):
 
 
 @pytest.mark.parametrize('classes', ['object', None, ()])
-def test_classes_that_are_no_names(data, classes):
+def test_classes_that_are_not_names(data, classes):
     with pytest.raises(DataError, match=r"e.g. classes=\('object', \)"):
         data.build(metainfo=dict(classes=classes))
 
@@ -320,5 +320,5 @@ def test_check_dataset(monkeypatch, capsys, voc):
     assert code == 1 and 'a.jpg: is empty' in output
     voc.edit_xml({'<annotation>': ''})
     code, output = check(monkeypatch, capsys, voc)
-    assert code == 1 and 'a.xml: is no valid XML' in output
+    assert code == 1 and 'a.xml: is not valid XML' in output
     assert 'a.jpg: is missing' not in output

@@ -160,7 +160,7 @@ def test_no_download(server, tmp_path):
 
 
 @pytest.mark.parametrize('text', [None, 'voc.tar', 'abc  voc.tar'])
-def test_sums_that_are_none(tmp_path, text):
+def test_md5_file_of_another_format(tmp_path, text):
     if text is not None:
         (tmp_path / 'sums').write_text(text)
     with pytest.raises(PrepareError, match='--md5 .*sums'):

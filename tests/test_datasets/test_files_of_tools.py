@@ -104,34 +104,35 @@ def assert_trains_and_scores(data, boxes=4):
     (first(iscrowd=None), 'iscrowd missing: 1'),
     (change(area=None), 'area missing: 4'),
     (first(area=None), 'area missing: 1'),
-    (change(area='n/a'), 'area that is none: 4'),
-    (change(area=0), 'area that is none: 4'),
-    (first(area=float('nan')), 'area that is none: 1'),
+    (change(area='n/a'), 'area that is not a number: 4'),
+    (change(area=0), 'area that is not a number: 4'),
+    (first(area=float('nan')), 'area that is not a number: 1'),
     (change(ignore='0'), 'ignore not written as 0 or 1: 4'),
     (first('images', width=80., height=60.), 'as whole numbers: 1'),
     (first('images', width='80', height='60'), 'as whole numbers: 1'),
-    (first('images', width=0, height=0), "image's own taken: 1"),
-    (lambda c: c['images'][0].pop('width'), "image's own taken: 1"),
+    (first('images', width=0, height=0), 'that of the image file is used: 1'),
+    (lambda c: c['images'][0].pop('width'),
+     'that of the image file is used: 1'),
     (first(bbox=['5', '10', '35', '40']), 'bbox of text, read as numbers: 1'),
     (first(bbox=None, segmentation=[[5, 10, 40, 10, 40, 50, 5, 50]]),
-     'that of the segmentation taken: 1'),
+     'that of the segmentation is used: 1'),
     (first(bbox=[], segmentation=dict(
         size=[60, 80], counts=[5 * 60 + 10] + [40, 20] * 34 + [
-            40, 40 * 60 + 10])), 'that of the segmentation taken: 1'),
+            40, 40 * 60 + 10])), 'that of the segmentation is used: 1'),
     (lambda c: [ann.update(id=i) for i, ann in enumerate(c['annotations'])],
      'of 0 or less, which evaluation takes for "no match", numbered anew: 1'),
-    (first(id='a7'), 'ids missing or no number, numbered anew: 1'),
-    (lambda c: c['annotations'][0].pop('id'), 'missing or no number'),
+    (first(id='a7'), 'ids missing or not a number, numbered anew: 1'),
+    (lambda c: c['annotations'][0].pop('id'), 'missing or not a number'),
     (first(id=2), 'annotation ids used twice, numbered anew: 1'),
     (lambda c: c['annotations'].append(c['annotations'][0]),
-     'annotations that stand there twice, read once: 1'),
+     'duplicate annotations, read once: 1'),
     (lambda c: [ann.update(image_id=str(ann['image_id']))
                 for ann in c['annotations']], 'read as numbers: 4'),
     (lambda c: [image.update(id=str(image['id'])) for image in c['images']],
      'read as numbers: 2'),
     (change(category_id='1'), 'read as numbers: 4'),
     (lambda c: c['categories'].insert(0, dict(id=9, name='object')),
-     'categories without a box whose name another one has'),
+     'categories without a box, with the name of another one'),
 ])
 def test_coco_repaired(coco, said, edit, what):
     coco.edit_json(edit)
@@ -145,7 +146,7 @@ def test_coco_repaired(coco, said, edit, what):
     assert len(lines) == 1 and str(coco.ann_file) in lines[0]
 
 
-def test_ids_of_text_that_agree_stay(coco):
+def test_consistent_text_ids_are_kept(coco):
     def edit(content):
         for image in content['images']:
             image['id'] = f'img_{image["id"]}'
@@ -174,7 +175,7 @@ def test_read_flag(text, flag):
 
 
 @pytest.mark.parametrize('difficult', ['Unspecified', '', 'no', 'False'])
-def test_difficult_that_is_no_number(voc, difficult):
+def test_difficult_that_is_not_a_number(voc, difficult):
     voc.edit_xml({'<difficult>0<': f'<difficult>{difficult}<'})
     repaired, = found(voc, 'repaired')
     assert 'difficult not written as 0 or 1: 1' in repaired
@@ -208,7 +209,7 @@ def test_voc_without_a_size(voc, size):
     path = voc.root / 'Annotations/a.xml'
     path.write_text(re.sub('<size>.*</size>', size, path.read_text()))
     repaired, = found(voc, 'repaired')
-    assert "the image's own taken: 1" in repaired
+    assert 'that of the image file is used: 1' in repaired
     assert voc.build().get_data_info(0)['width'] == WIDTH
     assert_trains_and_scores(voc)
     voc.image.unlink()
@@ -226,7 +227,7 @@ def test_float_boxes(voc):
 
 
 def spoil(data, how, share=1.):
-    """That share of the boxes is not for training."""
+    """Make this share of the boxes unusable for training."""
     if data.name == 'coco':
         def edit(content):
             anns = content['annotations']
@@ -406,8 +407,8 @@ def test_evaluator_reads_another_file(coco):
 @pytest.mark.parametrize('name,boxes', [
     (' object ', 4), ('\n object\n', 4), ('objekt', 3), ('Object', 3)
 ])
-def test_name_that_is_nearly_right(voc, name, boxes):
-    """White space is none of it; the rest is left to the user."""
+def test_name_with_white_space_or_a_typing_error(voc, name, boxes):
+    """White space is removed; a typing error is left to the user."""
     voc.edit_xml({'<name>object</name>': f'<name>{name}</name>'})
     problem, = voc.warnings()
     assert repr(name) in problem
@@ -419,7 +420,7 @@ def test_name_that_is_nearly_right(voc, name, boxes):
     ('object ', "name='object ', read as 'object'"),
     ('Object', r"no categories \['object'\]"),
 ])
-def test_category_that_is_nearly_right(coco, name, message):
+def test_category_with_white_space_or_a_typing_error(coco, name, message):
     coco.edit_json(first('categories', name=name))
     problem, = coco.warnings()
     assert re.search(message, problem)
@@ -433,7 +434,7 @@ def test_category_that_is_nearly_right(coco, name, message):
 @pytest.mark.parametrize('box', [
     None, [], [1, 2, 3], 'box', {}, [1, 2, None, 4], [1, 2, 'x', 4]
 ])
-def test_coco_box_that_is_none(coco, box):
+def test_coco_bbox_that_is_not_four_numbers(coco, box):
     coco.edit_json(first(bbox=box))
     message = re.escape(f'annotations[0] (id 1) has bbox={box}, which is not')
     with pytest.raises(DataError, match=f'train.json: {message}'):
@@ -460,7 +461,7 @@ def test_all_files_with_rotated_boxes_are_listed(voc):
     files = [finding.file for finding in voc.findings()
              if 'rotated box (robndbox)' in finding.text]
     assert [file[-5:] for file in files] == ['a.xml', 'b.xml']
-    with pytest.raises(DataError, match='robndbox.*refused besides: 1'):
+    with pytest.raises(DataError, match='robndbox.*also refused: 1'):
         voc.build()
 
 
@@ -487,7 +488,7 @@ def test_rotation_as_an_attribute(data, degrees, problems):
     ('(?s).*', '<annotations><image/></annotations>',
      'has the root <annotations>'),
 ])
-def test_voc_file_that_is_none(voc, old, new, message):
+def test_a_file_that_is_not_voc(voc, old, new, message):
     path = voc.root / 'Annotations/a.xml'
     path.write_text(re.sub(old, new, path.read_text(), count=1))
     with pytest.raises(DataError, match=f'a.xml: {message}'):
@@ -553,13 +554,13 @@ def test_image_set_of_more_than_names(voc, lines):
     assert_trains_and_scores(voc)
 
 
-def test_image_set_that_is_no_text(voc):
+def test_image_set_that_is_not_text(voc):
     voc.ann_file.write_bytes('prüfung\n'.encode('iso-8859-1'))
-    with pytest.raises(DataError, match='train.txt: is no UTF-8 text'):
+    with pytest.raises(DataError, match='train.txt: is not UTF-8 text'):
         voc.build()
 
 
-def test_json_that_is_no_utf_8(coco):
+def test_json_that_is_not_utf_8(coco):
     coco.edit_json(first('images', note='Prüfung'))
     text = json.dumps(json.loads(coco.ann_file.read_text()),
                       ensure_ascii=False)
@@ -569,11 +570,11 @@ def test_json_that_is_no_utf_8(coco):
 
 
 @pytest.mark.parametrize('content,message', [
-    (b'', 'is empty'), (b'[]', 'is a JSON list'), (b'{', 'no valid JSON'),
+    (b'', 'is empty'), (b'[]', 'is a JSON list'), (b'{', 'not valid JSON'),
     (b'{"images": [], "categories": []}', "empty list 'categories'"),
     (b'{"images": {}}', "no list 'images'")
 ])
-def test_json_that_is_no_coco(coco, content, message):
+def test_json_that_is_not_coco(coco, content, message):
     coco.ann_file.write_bytes(content)
     with pytest.raises(DataError, match=f'train.json: .*{message}'):
         coco.build()
@@ -640,7 +641,7 @@ def save_turned(path, image, orientation):
 
 
 def test_swapped_size(data, said):
-    """The image's own size counts; nothing is said of EXIF."""
+    """The size of the image file is used; no message about EXIF."""
     image = np.zeros((WIDTH, HEIGHT, 3), np.uint8)
     Image.fromarray(image).save(data.image)
     problems = data.warnings()
@@ -654,7 +655,7 @@ def test_swapped_size(data, said):
 
 
 def test_box_beyond_the_annotated_size(data):
-    """It is inside of the image's own."""
+    """It is inside the size of the image file."""
     image = np.zeros((WIDTH, HEIGHT, 3), np.uint8)
     Image.fromarray(image).save(data.image)
     data.set_box((5, 10, 40, 75))
@@ -687,7 +688,7 @@ def test_exif(data, orientation):
 
 
 def test_exif_that_opencv_does_not_apply(data):
-    """To WebP."""
+    """OpenCV does not apply it to WebP."""
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.open(data.image)

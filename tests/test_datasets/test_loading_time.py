@@ -1,6 +1,6 @@
 """How much longer the checked data sets take to load than MMDetection's, at
-the size of COCO train2017 and of VOC 07+12. CPU seconds, as other processes
-on the machine count in the clock's.
+the size of COCO train2017 and of VOC 07+12. Measured in CPU seconds, because
+other processes disturb the wall clock.
 
     pytest -m slow -s tests/test_datasets/test_loading_time.py
 """

@@ -1,4 +1,4 @@
-"""What a first command says when the data is not there."""
+"""The message of a first command if the data is missing."""
 import pytest
 from conftest import REPO
 from mmengine.config import Config

@@ -1,4 +1,4 @@
-"""The rehearsal's data is what the real archives are, but for pictures.
+"""The rehearsal's archives equal the real ones except for the pictures.
 
 The rehearsal itself: ``pytest -m slow tests/test_datasets/test_rehearsal.py``
 or ``python tools/misc/dress_rehearsal.py FOLDER``.

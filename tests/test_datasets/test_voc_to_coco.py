@@ -74,6 +74,6 @@ def test_missing_image_set(data_home, tmp_path):
 def test_damaged_annotation_is_named(tmp_path):
     write_voc(tmp_path / 'mine', ('cat', ), dict(train=['a', 'b']))
     (tmp_path / 'mine/Annotations/b.xml').write_text('<annotation>')
-    with pytest.raises(DataError, match='b.xml: is no valid XML'):
+    with pytest.raises(DataError, match='b.xml: is not valid XML'):
         voc_to_coco(str(tmp_path), ['mine/ImageSets/Main/train.txt'],
                     str(tmp_path / 'out.json'))

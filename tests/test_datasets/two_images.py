@@ -1,4 +1,4 @@
-"""A data set of two images in either format, to spoil."""
+"""A data set of two images in either format, for tests that damage it."""
 import copy
 import json
 from functools import cache
@@ -62,7 +62,7 @@ class Data:
             dict(self.test if test else self.train, **options)))
 
     def warnings(self):
-        """What makes the check fail."""
+        """Findings that make the check fail."""
         return [finding.text for finding in self.findings()
                 if finding.verdict != 'repaired']
 

@@ -6,6 +6,7 @@ from conftest import REPO
 from mmdet.registry import MODELS
 from torch import nn
 
+from mmdet_scconv.config import read_config
 from mmdet_scconv.deployment.detections import detection_differences
 from mmdet_scconv.deployment.detector import DetectorGraph
 from mmdet_scconv.deployment.export import export
@@ -13,7 +14,6 @@ from mmdet_scconv.deployment.judge import Part
 from mmdet_scconv.deployment.operators import padded_nms, roi_align
 from mmdet_scconv.deployment.parts import part_of
 from mmdet_scconv.deployment.reference import Predictions
-from mmdet_scconv.visualization.models import read_config
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
 SMALL = {
@@ -76,7 +76,8 @@ def test_file(tmp_path, suffix):
 
 
 class Operators(nn.Module):
-    """NMS of boxes that the pixels are, RoIAlign with what it keeps."""
+    """NMS of boxes that are read from the pixels, RoIAlign with the kept ones.
+    """
 
     def __init__(self, sampling_ratio, aligned):
         super().__init__()

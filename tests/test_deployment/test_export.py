@@ -1,4 +1,4 @@
-"""Exported files: right ones agree with PyTorch, wrong ones are no files."""
+"""Exported files: right ones agree with PyTorch, wrong ones are deleted."""
 import copy
 import runpy
 import sys
@@ -20,8 +20,8 @@ from mmdet_scconv.deployment.gates import Gates
 from mmdet_scconv.deployment.judge import (
     JUDGED,
     Difference,
+    ExportError,
     Part,
-    WrongExport,
     differences,
     judge_picture,
     judge_random,
@@ -152,7 +152,7 @@ class Untraceable(nn.Module):
 
 
 def test_what_cannot_be_traced_is_one_line(tmp_path):
-    with pytest.raises(WrongExport, match='cannot be traced') as error:
+    with pytest.raises(ExportError, match='cannot be traced') as error:
         export(Part(Untraceable(), Stem(), ('out', )),
                str(tmp_path / 'a.pt2'), [(1, 8, 8)])
     assert '\n' not in str(error.value)
@@ -186,14 +186,14 @@ class Stem(nn.Module):
         return self.conv(images),
 
 
-def test_a_wrong_export_is_no_file(tmp_path):
+def test_a_wrong_export_leaves_no_file(tmp_path):
     part = Part(Stem(), Stem(), ('out', ))
     part.reference.load_state_dict(part.module.state_dict())
     with torch.no_grad():
         part.reference.conv.weight[7] *= 1.1
     (tmp_path / 'old.onnx').write_text('an older file')
     for name in ('old.onnx', 'new.onnx', 'new.pt2'):
-        with pytest.raises(WrongExport, match='more than 1.0e-03') as error:
+        with pytest.raises(ExportError, match='more than 1.0e-03') as error:
             export(part, str(tmp_path / name), [(1, 64, 96)], rounds=1)
         assert error.value.comparisons[0].difference.relative > 1e-3
     assert names(tmp_path) == ['old.onnx']
@@ -206,10 +206,10 @@ class EvenSizes(nn.Module):
         return images.unflatten(3, (-1, 2)),
 
 
-def test_a_file_that_cannot_be_run_is_no_file(tmp_path):
+def test_a_file_that_cannot_be_run_is_deleted(tmp_path):
     part = Part(EvenSizes(), Stem(), ('out', ))
     for name in ('a.onnx', 'a.pt2'):
-        with pytest.raises(WrongExport, match=r'on \(1, 3, 8, 5\)'):
+        with pytest.raises(ExportError, match=r'on \(1, 3, 8, 5\)'):
             export(part, str(tmp_path / name), [(1, 8, 5)], rounds=1)
     assert names(tmp_path) == []
 
@@ -220,7 +220,7 @@ def test_without_anything_to_compare_there_is_no_file(tmp_path):
         module,
         module, ('out', ),
         differences=lambda *outputs: [Difference(0., 0., 0)])
-    with pytest.raises(WrongExport, match='nothing was detected'):
+    with pytest.raises(ExportError, match='nothing was detected'):
         export(part, str(tmp_path / 'a.pt2'), [(1, 8, 8)], rounds=1)
     assert names(tmp_path) == []
 
@@ -238,7 +238,7 @@ def test_differences():
 
 
 class WrongOnSome(nn.Module):
-    """Right but for a share of its inputs: those whose first pixel is low."""
+    """Wrong for a share of its inputs: those whose first pixel is low."""
 
     def __init__(self, module, share):
         super().__init__()
@@ -254,11 +254,11 @@ class WrongOnSome(nn.Module):
 @pytest.mark.parametrize('share', [0.9, 0.1])
 @pytest.mark.parametrize('suffix', ['onnx', 'pt2'])
 def test_wrong_on_some_of_its_inputs(share, suffix, tmp_path):
-    """It was called right in one of twenty draws."""
+    """It was judged right in one of twenty draws."""
     torch.manual_seed(0)
     module = Stem()
     part = Part(WrongOnSome(module, share), module, ('out', ))
-    with pytest.raises(WrongExport, match='judged images .* by up to 1.0e-01'):
+    with pytest.raises(ExportError, match='judged images .* by up to 1.0e-01'):
         export(part, str(tmp_path / f'a.{suffix}'), [(2, 8, 9)], rounds=1)
     assert names(tmp_path) == []
 
@@ -325,18 +325,19 @@ class Undecided(nn.Module):
         return self.sru(images.repeat(1, 6, 1, 1)[:, :16]),
 
 
-def test_what_cannot_be_judged_is_no_file(tmp_path):
+def test_what_cannot_be_judged_leaves_no_file(tmp_path):
     part = Part(Undecided(), Undecided(), ('out', ))
-    with pytest.raises(WrongExport, match='random images 0 could be judged'):
+    with pytest.raises(ExportError, match='random images 0 could be judged'):
         export(part, str(tmp_path / 'a.pt2'), [(2, 9, 9)], rounds=1)
-    with pytest.raises(WrongExport, match='a picture could not be judged'):
+    with pytest.raises(ExportError, match='a picture could not be judged'):
         export(part, str(tmp_path / 'a.pt2'), [], [torch.randn(1, 3, 70, 70)],
                rounds=1)
     assert names(tmp_path) == []
 
 
 class Threshold(nn.Module):
-    """Another one than an SRU's, as of an NMS, put on a pixel."""
+    """A threshold other than an SRU's, as in an NMS, set to a pixel's value.
+    """
 
     def __init__(self, value):
         super().__init__()
@@ -349,8 +350,8 @@ class Threshold(nn.Module):
 
 @pytest.mark.parametrize('apart,judged', [(0., False), (1e-3, True)])
 def test_other_thresholds(apart, judged):
-    """A difference that a millionth of the input makes, too, is none; it is
-    one where it takes more."""
+    """A difference that a change of the input by a millionth also makes is
+    accepted; a larger one is not."""
     picture = torch.randn(1, 3, 70, 70)
     value = picture[0, 0, 0, 0].item()
     reference = Threshold(value - apart)
@@ -430,7 +431,7 @@ def test_bad_input(tool, tmp_path, args, message):
     assert names(tmp_path) == []
 
 
-def test_what_is_no_shape(tool, capsys):
+def test_invalid_shapes_on_the_command_line(tool, capsys):
     with pytest.raises(SystemExit):
         tool(DETECTOR, '--out', 'a.pt2', '--check-shapes', '2x32xx')
     assert '--check-shapes 2x32xx: as 2x160x128' in capsys.readouterr().err

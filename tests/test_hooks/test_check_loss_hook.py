@@ -62,7 +62,8 @@ def test_image_paths(batch, paths):
 
 
 class Spoil(Hook):
-    """As a learning rate that is far too high does, in the second epoch."""
+    """Make the loss infinite in the second epoch, as a too high learning rate
+    does."""
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner):

@@ -1,4 +1,4 @@
-"""What a run starts from is checked, with any train.py."""
+"""The checkpoint that a run starts from is checked, with any train.py."""
 import logging
 from types import SimpleNamespace
 
@@ -46,7 +46,7 @@ def test_loaded_weights_that_could_run_code(tmp_path):
     assert not (tmp_path / 'ran').exists()
 
 
-def test_a_resumed_file_that_is_no_training(tmp_path):
+def test_a_resumed_file_without_training_state(tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
     with pytest.raises(CheckpointError, match='weights.pth cannot be resumed'):
         start(tmp_path, resume=True, load_from=str(tmp_path / 'weights.pth'))
@@ -65,7 +65,7 @@ def test_nothing_to_resume_from(tmp_path):
     assert not runner._resume and runner._load_from is None
 
 
-def test_weights_are_loaded_as_they_are(tmp_path):
+def test_weights_without_code_are_loaded(tmp_path):
     torch.save(Toy().state_dict(), tmp_path / 'a.pth')
     runner = start(tmp_path, load_from=str(tmp_path / 'a.pth'))
     assert not runner._resume
@@ -111,7 +111,7 @@ def test_what_fits_is_logged(tmp_path, log):
          'are not in the file, 0 have another shape')]
 
 
-def test_other_shapes_are_told(tmp_path, log):
+def test_other_shapes_are_logged(tmp_path, log):
     path = str(tmp_path / 'a.pth')
     torch.save({'linear.weight': torch.ones(3, 2),
                 'linear.bias': torch.ones(1)}, path)
@@ -125,8 +125,8 @@ def test_other_shapes_are_told(tmp_path, log):
             and 'linear.weight is (3, 2) in the file' in warning)
 
 
-def test_dense_convolutions_are_told(tmp_path, log):
-    """They are not loaded, and not lost: what replaces them is fitted."""
+def test_dense_convolutions_are_logged(tmp_path, log):
+    """They are not loaded, but their replacements are fitted to them."""
     model = SCConvResNet(18, base_channels=16)
     dense = ResNet(18, base_channels=16).state_dict()
     log_start(model, dense, 'a.pth', logging.getLogger())

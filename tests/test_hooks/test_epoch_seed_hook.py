@@ -1,4 +1,4 @@
-"""A resumed run draws the numbers that it would have drawn."""
+"""A resumed run draws the same random numbers as an uninterrupted one."""
 import logging
 
 import pytest

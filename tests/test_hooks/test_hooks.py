@@ -145,7 +145,7 @@ def test_channels_last_without_a_neck(wrapped):
 
 @MODEL_WRAPPERS.register_module()
 class MMDataParallelStandIn(torch.nn.Module):
-    """What mmengine takes for a wrapped (distributed) model."""
+    """mmengine takes it for a wrapped (distributed) model."""
 
     def __init__(self, module):
         super().__init__()

@@ -9,7 +9,7 @@ from mmengine._strategy import SingleDeviceStrategy
 from mmengine.hooks import Hook
 from mmengine.registry import STRATEGIES
 from mmengine.runner import FlexibleRunner
-from toy import Noise, Toy, toy_runner
+from toy import RandomInputs, Toy, toy_runner
 
 from mmdet_scconv.atomic import write_atomically
 from mmdet_scconv.pretrained.resume import check_resumable, find_resumable
@@ -132,7 +132,7 @@ def test_checkpoints_that_are_folders(tmp_path):
             batch_size=2,
             num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=True),
-            dataset=Noise(),
+            dataset=RandomInputs(),
             collate_fn=dict(type='pseudo_collate')),
         train_cfg=dict(by_epoch=True, max_epochs=3),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),

@@ -125,8 +125,10 @@ def test_autocast_output(cfg, dtype):
 @every_layer
 def test_norm_layer(cfg):
     """Layers with norms inside build them with ``norm_layer``."""
-    arguments = inspect.signature(getattr(layers, cfg['type'])).parameters
-    if 'norm_layer' not in arguments:
+    layer_type = getattr(layers, cfg['type'])
+    takes_norms = 'norm_layer' in inspect.signature(layer_type).parameters
+    assert layer_type.has_inner_norms == takes_norms
+    if not takes_norms:
         assert not any(
             isinstance(m, nn.BatchNorm2d) for m in build(cfg).modules())
         return

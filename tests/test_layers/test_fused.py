@@ -69,7 +69,8 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
     large against its spread in some channels.
 
     A bias before a BatchNorm in training has no gradient but rounding: there
-    the reference form in float32 says how much is to be expected."""
+    the reference form in float32 says how much is to be expected.
+    """
     monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     fused, reference = pair(training, gate_threshold=threshold)
     torch.manual_seed(0)

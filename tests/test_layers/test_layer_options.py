@@ -316,7 +316,7 @@ def test_groups_of_one_value(implementation):
     torch.testing.assert_close(layer(x[:1]), layer(x)[:1])
 
 
-def test_every_layer_is_here():
+def test_every_layer_is_tested():
     assert {layer_type.__name__ for layer_type in LAYERS} == \
         set(layers.__all__) - {'SRU', 'CRU'}
     assert set(VALID) == {layer_type.__name__ for layer_type in LAYERS}

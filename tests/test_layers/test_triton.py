@@ -40,7 +40,7 @@ def full_precision(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def trusted(monkeypatch, request):
-    """Not compared before their first use, but in the tests of that."""
+    """Skip the comparison before the first use, except in its tests."""
     if 'nothing_compared' not in request.fixturenames:
         monkeypatch.setattr(gpu, 'compared', lambda *args: True)
 

@@ -1,5 +1,5 @@
-"""Inputs and modules for which the definition runs in place of the fused
-form; and what the fused form keeps for a backward pass that never comes."""
+"""Inputs and modules for which the definition runs in place of the fused form;
+and that the fused form keeps nothing if there is no backward pass."""
 import pytest
 import torch
 from reference import randomise

@@ -199,7 +199,7 @@ def test_killed_run_is_resumed(run, signal_number):
     assert text.count('Saving checkpoint') == 3
 
 
-def test_cut_off_metrics_are_none(run):
+def test_truncated_metrics_are_ignored(run):
     start(run)
     Path(run.path('test/stamp/stamp.json')).write_text('{"coco/bbox')
     assert metrics_of(run.work_dir) == {}

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from mmdet.models.backbones import ResNet
+from mmdet.models.backbones import ResNet, ResNeXt
 from torch import nn
 
 from mmdet_scconv.backbones import CIFARResNet
 from mmdet_scconv.pretrained.key_names import (
-    depth_and_width,
+    resnet_settings,
     resnet_state_dict,
     with_shortcuts,
 )
@@ -17,8 +17,9 @@ def weights(depth=18):
 
 
 @pytest.mark.parametrize('depth', [18, 34, 50, 101, 152])
-def test_depth_and_width(depth):
-    assert depth_and_width(weights(depth)) == (depth, 8)
+def test_resnet_settings(depth):
+    assert resnet_settings(weights(depth)) == dict(
+        depth=depth, base_channels=8)
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'module.backbone.'])
@@ -53,25 +54,34 @@ def test_other_networks(change, message):
     (lambda w: {k: v for k, v in w.items() if 'layer4.1' not in k},
      r'stages of \(2, 2, 2, 1\) blocks'),
     (lambda w: w | {'layer1.0.conv2.weight': torch.zeros(8, 2, 3, 3)},
-     'grouped'),
+     'grouped convolutions are known in ResNeXts'),
 ])
 def test_no_depth(change, message):
     with pytest.raises(ValueError, match=message):
-        depth_and_width(change(weights()))
+        resnet_settings(change(weights()))
+
+
+@pytest.mark.parametrize('groups,base_width', [(32, 4), (64, 4), (32, 8)])
+def test_settings_of_a_resnext(groups, base_width):
+    settings = dict(depth=50, base_channels=64, groups=groups,
+                    base_width=base_width)
+    with torch.device('meta'):
+        inner = ResNeXt(**settings).state_dict()
+    assert resnet_settings(inner) == settings
 
 
 def test_wide():
     given = weights(50)
     given['layer1.0.conv3.weight'] = torch.zeros(16, 8, 1, 1)
     with pytest.raises(ValueError, match='wide'):
-        depth_and_width(given)
+        resnet_settings(given)
 
 
 @pytest.mark.parametrize('depth', [20, 32, 44, 56, 110])
-def test_depth_and_width_of_cifar(depth):
+def test_resnet_settings_of_cifar(depth):
     with torch.device('meta'):
         inner = CIFARResNet(depth).state_dict()
-    assert depth_and_width(inner) == (depth, 16)
+    assert resnet_settings(inner) == dict(depth=depth, base_channels=16)
 
 
 def test_shortcuts_without_weights():

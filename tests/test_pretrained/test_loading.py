@@ -1,4 +1,4 @@
-"""Files, prefixes and shapes that a user may meet, and what is said."""
+"""Files, prefixes and shapes that a user may meet, and the messages."""
 import contextlib
 import copy
 import hashlib
@@ -144,7 +144,8 @@ class Getattr:
 
 
 def test_getattr_is_not_called(tmp_path):
-    """MMEngine's loader allows it, and with it what hangs on its classes."""
+    """MMEngine's loader allows it, and so gives access to modules and
+    functions."""
     path = tmp_path / 'x.pth'
     torch_zip(Getattr(), path)
     with pytest.raises(ValueError, match="holds attribute '__init__' of"):
@@ -164,7 +165,7 @@ def test_truncated_file(suffix, keep, tmp_path):
     save(dense().state_dict(), path)
     content = path.read_bytes()
     path.write_bytes(content[:int(keep * len(content))])
-    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or no '):
+    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or not a '):
         read_state_dict(str(path))
 
 
@@ -172,7 +173,7 @@ def test_truncated_file(suffix, keep, tmp_path):
 def test_text_file(suffix, tmp_path):
     path = tmp_path / f'x{suffix}'
     path.write_text('<!DOCTYPE html> not found')
-    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or no '):
+    with pytest.raises(ValueError, match=f'x{suffix} is damaged, or not a '):
         read_state_dict(str(path))
 
 
@@ -513,7 +514,7 @@ def test_the_tools_print_what_is_frozen_in_one_line():
     assert issubclass(FrozenWeightsError, ValueError)
 
 
-def test_frozen_noise_in_swapped_convolutions(dense_file):
+def test_frozen_random_swapped_convolutions(dense_file):
     with pytest.raises(ValueError, match='FROZEN WITHOUT WEIGHTS') as error:
         initialised(
             dense_file, frozen_stages=2, swapped_init='random').train()
@@ -545,7 +546,7 @@ def test_what_is_frozen_without_weights_may_be_allowed(log):
     assert 'NORM_EVAL WITHOUT STATISTICS' in warnings_in(log)
 
 
-def test_a_backbone_that_is_no_training_s_may_be_frozen():
+def test_a_backbone_outside_a_training_may_be_frozen():
     """Benchmarks and FLOP counts build one, and initialise nothing."""
     SCConvResNet(**SMALL, frozen_stages=1, norm_eval=True).train()
 

@@ -77,7 +77,7 @@ class Touch:
         return os.mkdir, (str(self.path), )
 
 
-def test_what_mmengine_would_run_is_not_loaded(tmp_path):
+def test_files_that_could_run_code_are_not_loaded(tmp_path):
     """MMEngine loads such a file, with no more than a warning."""
     path = str(tmp_path / 'evil.pth')
     torch.save(dict(state_dict={}, meta=Touch(tmp_path / 'ran')), path)

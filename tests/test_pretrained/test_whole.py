@@ -1,4 +1,4 @@
-"""A test of a detector whose checkpoint is of another one is no test."""
+"""A checkpoint of another detector is an error in a test."""
 from collections import OrderedDict
 
 import pytest

@@ -19,12 +19,12 @@ def curves(tmp_path):
         (folder / 'scalars.json').write_text(
             '\n'.join(map(json.dumps, lines)))
         found.append(read_curve(name, seed, str(tmp_path / name / str(seed))))
-    return Curves(found, dict(a='noise', b='fitted'), 0.7, 'dense')
+    return Curves(found, dict(a='random', b='fitted'), 0.7, 'dense')
 
 
 def test_markdown(curves):
     assert curves.markdown().splitlines() == [
-        '| iterations | noise | fitted |', '| --- | ---: | ---: |',
+        '| iterations | random | fitted |', '| --- | ---: | ---: |',
         '| 10 | 15.00 ± 7.07 (2) | 60.00 |', '| 20 | 40.00 ± 14.14 (2) | - |'
     ]
 
@@ -43,5 +43,5 @@ def test_files(curves, tmp_path):
 def test_figure(curves):
     axes, = curves.figure().axes
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
-    assert list(lines['noise']) == pytest.approx([15, 40])
+    assert list(lines['random']) == pytest.approx([15, 40])
     assert list(lines['dense']) == [70, 70]

@@ -1,4 +1,4 @@
-"""What an SRU sees and gives, of a tiny backbone."""
+"""Figures of the SRUs of a tiny backbone."""
 import cv2
 import numpy as np
 import pytest

@@ -57,7 +57,7 @@ def test_a_font_that_was_installed_is_used(tmp_path, monkeypatch):
     figure.savefig(tmp_path / 'figure.png')
 
 
-def test_where_there_is_none_it_is_said(caplog, monkeypatch):
+def test_a_warning_where_no_font_fits(caplog, monkeypatch):
     said = []
     monkeypatch.setattr(fonts, 'print_log',
                         lambda text, **kwargs: said.append(text))

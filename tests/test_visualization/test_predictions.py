@@ -81,7 +81,7 @@ def dataset(ann_file):
 
 @pytest.fixture(scope='module')
 def predictions(dataset):
-    """Annotated boxes, moved, some with another label, and noise."""
+    """Annotated boxes, moved, some with another label, and random ones."""
     rng = np.random.default_rng(1)
     result = []
     for i in range(len(dataset)):
@@ -292,7 +292,7 @@ def torch_bytes(content):
     (pickle.dumps([]), 'holds no predictions'),
     (pickle.dumps([dict(img_id=1)]), 'holds no predictions'),
 ])
-def test_file_that_is_no_dump(tmp_path, content, message):
+def test_a_file_that_is_not_a_dump(tmp_path, content, message):
     path = tmp_path / 'dump.pkl'
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):

@@ -124,6 +124,6 @@ def test_layers_of_backbones():
     assert len(bottom.get_xticklabels()) == 8
 
 
-def test_backbone_that_is_no_resnet():
+def test_backbone_that_is_not_a_resnet():
     with pytest.raises(ValueError, match="backbone type='Linear'"):
         measure('x', Detector(nn.Linear(1, 1)), PICTURES)

@@ -42,8 +42,8 @@ Runtime environment:
 
 @pytest.fixture(scope='module')
 def work_dir(tmp_path_factory, data_home):
-    """What tools/train.py leaves, of a network that learned nothing, for two
-    images; file and class names that must be escaped."""
+    """A work dir of tools/train.py, of an untrained network and two images,
+    with file and class names that must be escaped."""
     folder = tmp_path_factory.mktemp('report') / 'run <b>&'
     logs = folder / '20260101_000000'
     (logs / 'vis_data').mkdir(parents=True)

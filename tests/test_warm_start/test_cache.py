@@ -71,7 +71,7 @@ def test_damaged_file_is_computed_again(tmp_path):
     assert once('key', lambda: dict(a=3), str(tmp_path)) == (dict(a=2), True)
 
 
-def test_full_disk_costs_the_cache_alone(tmp_path, monkeypatch):
+def test_a_full_disk_only_disables_the_cache(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, 'No space left on device')
 

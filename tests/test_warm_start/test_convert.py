@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPO
-from mmdet.models.backbones import ResNet
+from mmdet.models.backbones import ResNet, ResNeXt
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from mmdet_scconv.backbones import CIFARResNet, SCConvResNet
+from mmdet_scconv.backbones import CIFARResNet, SCConvResNet, SCConvResNeXt
 from mmdet_scconv.pretrained import read_state_dict
 from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
@@ -68,6 +69,22 @@ def test_a_detector_loads_all_of_it(source, tmp_path, name):
     assert all(torch.equal(loaded[k], v) for k, v in weights.items())
 
 
+def test_resnext(tmp_path):
+    torch.manual_seed(0)
+    settings = dict(depth=50, base_channels=16, groups=4, base_width=8)
+    dense = ResNeXt(**settings).state_dict()
+    torch.save(dense, tmp_path / 'dense.pth')
+    out = tmp_path / 'out.pth'
+    found = converted(str(tmp_path / 'dense.pth'), out, backbone={})
+    meta = torch.load(out, weights_only=True)['meta']
+    assert meta['backbone'] == dict(
+        type='SCConvResNeXt', conv2_cfg=dict(type='SCConv'), **settings)
+    assert {layer['method'] for layer in meta['layers']} == {'closed form'}
+    assert found.keys() == SCConvResNeXt(**settings).state_dict().keys()
+    assert torch.equal(found['layer1.0.conv3.weight'],
+                       dense['layer1.0.conv3.weight'])
+
+
 def test_whole_detector(dense, tmp_path):
     given = {'backbone.' + k: v for k, v in dense.items()}
     given['neck.weight'] = torch.ones(2)
@@ -105,8 +122,8 @@ def test_whole_detector_keeps_the_names_of_its_classes(meta, dense, tmp_path):
     ('backbone.', None, 'out.pth', 'nothing beside the backbone'),
     ('backbone.', 'neck.bias', 'out.safetensors', 'name a .pth'),
 ])
-def test_what_is_no_whole_detector(prefix, beside, out, message, dense,
-                                   tmp_path):
+def test_sources_that_are_not_a_whole_detector(prefix, beside, out, message,
+                                               dense, tmp_path):
     given = {prefix + k: v for k, v in dense.items()}
     if beside:
         given[beside] = torch.ones(2)
@@ -117,7 +134,7 @@ def test_what_is_no_whole_detector(prefix, beside, out, message, dense,
     assert not (tmp_path / out).exists()
 
 
-def test_counts_of_thop_are_no_weights(source, dense, tmp_path):
+def test_counts_of_thop_are_left_out(source, dense, tmp_path):
     wanted = converted(source, tmp_path / 'a.pth', method='copy')
     counted = {**dense}
     for name in [k.rsplit('.', 1)[0] for k in dense] + ['layer1', '']:
@@ -224,6 +241,39 @@ def test_whole_classifier(classifier, tmp_path):
     assert torch.equal(found['fc.weight'], state['module.linear.weight'])
     assert torch.equal(found['backbone.layer1.0.conv1.weight'],
                        state['module.layer1.0.conv1.weight'])
+
+
+def test_fine_tuned_with_the_shipped_config(classifier, tmp_path):
+    """From images in folders to a score; the norms keep their statistics."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'test'):
+        for label in range(10):
+            folder = tmp_path / 'images' / split / f'class{label}'
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / '0.jpg'),
+                        rng.integers(0, 255, (32, 32, 3), np.uint8))
+    source, _ = classifier
+    config, out = str(tmp_path / 'config.py'), tmp_path / 'out.pth'
+    weights = converted(source, out, whole=True, backbone={}, config=config,
+                        generated=False, folder=str(tmp_path / 'images'),
+                        size=32)
+    cfg = Config.fromfile(config)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                   cfg.test_dataloader):
+        loader.dataset.data_root = str(tmp_path / 'images')
+        loader.update(num_workers=0, persistent_workers=False, batch_size=5)
+    cfg.update(work_dir=str(tmp_path / 'work_dir'), load_from=str(out),
+               log_level='WARNING')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 2
+    assert 0 <= runner.message_hub.get_scalar(
+        'val/accuracy/top1').current() <= 1
+    trained = runner.model.state_dict()
+    assert all(torch.equal(trained[name], value)
+               for name, value in weights.items() if 'running' in name)
+    for name in ('fc.weight', 'backbone.layer3.2.conv2.cru.gwc.weight'):
+        assert not torch.equal(trained[name], weights[name])
 
 
 def test_distillation_of_a_classifier_is_of_its_scores(classifier, tmp_path,

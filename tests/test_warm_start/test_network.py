@@ -1,4 +1,5 @@
 import copy
+import logging
 
 import pytest
 import torch
@@ -111,20 +112,33 @@ def test_missing_tensors():
 
 
 @pytest.mark.parametrize('depth,blocks', [(18, 8), (50, 16)])
-def test_fitted_outputs_are_nearer(depth, blocks):
+def test_fitted_outputs_are_nearer(depth, blocks, monkeypatch):
     """Of a Bottleneck's network too, whose conv2 has the strides."""
-    dense, backbone = pair(depth)
-    x = images()
-    with torch.no_grad():
-        wanted = dense(x)[-1]
-        far = (backbone(x)[-1] - wanted).var() / wanted.var()
-    reports = fit_network(backbone, dense, x)
-    with torch.no_grad():
-        near = (backbone(x)[-1] - wanted).var() / wanted.var()
-    assert len(reports) == blocks
-    assert all(r.method == 'closed form' for r in reports)
-    # untrained weights over all blocks: far from random, not near
-    assert near < (0.9 if depth == 18 else 1.3) and near < 0.1 * far
+
+    def distances():
+        """Of random and of fitted convolutions, on the fitted images."""
+        dense, backbone = pair(depth)
+        x = images()
+        with torch.no_grad():
+            wanted = dense(x)[-1]
+            far = (backbone(x)[-1] - wanted).var() / wanted.var()
+        reports = fit_network(backbone, dense, x)
+        with torch.no_grad():
+            near = (backbone(x)[-1] - wanted).var() / wanted.var()
+        assert len(reports) == blocks
+        assert all(r.method == 'closed form' for r in reports)
+        return far, near
+
+    far, near = distances()
+    assert near < 0.1 * far
+    # The held-out images choose large ridges for these untrained weights,
+    # which leave more of the fitted images unexplained: 0.59 and 1.21 instead
+    # of 0.16 and 0.51 (of other images 0.88 and 1.24 instead of 1.04 and
+    # 1.20).
+    assert near < (0.9 if depth == 18 else 1.3)
+    monkeypatch.setattr('mmdet_scconv.warm_start.fit.RIDGES',
+                        (1e-3, 1e-2, 1e-1, 1.))
+    assert distances()[1] < 0.9
 
 
 class Plain(nn.Module):
@@ -192,7 +206,7 @@ def test_any_module(make):
     assert [r.name for r in reports] in (['a', 'b'],
                                          ['conv.conv', 'head.conv'])
     assert distance() < 0.7
-    # what it is worth: the same with the swapped ones initialised
+    # for comparison: the same with randomly initialised ones
     torch.manual_seed(3)
     fresh = make(True)
     fitted = distance()
@@ -228,7 +242,7 @@ def test_families_and_layers(dense, swapped, method, monkeypatch):
     assert len(reports) == len(network.swapped_convs)
     if method == 'closed form':
         assert all(r.unexplained < 1 for r in reports)
-    # and the layers after the swapped ones get what they did
+    # and the inputs of the layers after the swapped ones are near
     network.eval()
     with torch.no_grad():
         assert network(images(64))[-1].isfinite().all()
@@ -253,7 +267,7 @@ def test_same_weights_from_the_same_inputs(swapped, monkeypatch):
         assert torch.equal(tensor, states[1][name]), name
 
 
-def test_modes_come_back():
+def test_modes_are_restored():
     dense, backbone = pair(**LATE)
     backbone.train()
     dense.train()
@@ -301,15 +315,16 @@ def test_summary():
     reports = [LayerReport('layer1.0.conv2', 'closed form', 0.2),
                LayerReport('layer1.1.conv2', 'closed form', 0.4),
                LayerReport('backbone.stage2.0.conv', 'regression', 0.9)]
-    lines = summary(reports)
+    levels, lines = zip(*summary(reports))
+    assert levels == (logging.INFO, logging.INFO, logging.WARNING)
     assert lines[0] == ('layer1: 2 layers fitted (closed form), unexplained '
                         'variance 20% to 40%')
     assert lines[1].startswith('backbone.stage2: 1 layers')
-    assert lines[2].startswith('WARNING: 1 of 3 layers')
-    assert len(summary(reports[:2])) == 1
+    assert lines[2].startswith('1 of 3 layers')
+    assert len(list(summary(reports[:2]))) == 1
 
 
-def test_distillation_helps_and_leaves_no_trace_elsewhere():
+def test_distillation_helps_and_changes_nothing_else():
     dense, backbone = pair(**LATE)
     x = images()
     fit_network(backbone, dense, x)
@@ -351,7 +366,7 @@ class Block(nn.Module):
         return out.relu()
 
 
-def test_residual_blocks_make_good_for_the_error_so_far(monkeypatch):
+def test_residual_blocks_compensate_the_error_of_their_input(monkeypatch):
     distances = []
     for corrects in (False, True):
         if not corrects:

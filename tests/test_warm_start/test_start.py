@@ -117,7 +117,8 @@ def test_the_fit_is_at_the_start_of_the_training(dense_file, log):
 
 @pytest.mark.parametrize('backbone', ['SCConvResNet', 'TiedConvResNet'])
 def test_untrained_residual_branches(backbone, tmp_path):
-    """Their last norm has zero weights, so nothing of them is seen."""
+    """Their last norm has zero weights, so the blocks' outputs do not depend
+    on them."""
     cfg = dict(depth=18, base_channels=16)
     dense = ResNet(**cfg)
     dense.init_weights()
@@ -265,7 +266,8 @@ def neck():
           norm_eval=False, frozen_stages=-1),
      'layer1.0.conv3.weight has another shape'),
 ])
-def test_what_cannot_be_fitted_is_told(dense_cfg, cfg, reason, no_fit, log):
+def test_the_log_says_why_nothing_is_fitted(dense_cfg, cfg, reason, no_fit,
+                                            log):
     """A dense detector's weights, for a swapped neck or another width."""
     no_fit()
     network = MODELS.build(cfg)
@@ -293,7 +295,7 @@ def test_generated_images_have_the_scale_of_the_checkpoint(dense_file,
                           rtol=1e-3)
 
 
-def test_a_full_disk_costs_the_cache_alone(dense_file, monkeypatch, log):
+def test_a_full_disk_only_disables_the_cache(dense_file, monkeypatch, log):
     def full(*args):
         raise OSError(28, 'No space left on device')
 
@@ -318,6 +320,17 @@ def test_an_interrupted_fit_leaves_nothing(dense_file, tmp_path, monkeypatch):
     assert not list((tmp_path / 'cache').rglob('*.pth'))
     network.train()
     assert not network.to_be_fitted()
+
+
+def test_a_checkpoint_that_does_not_fit(tmp_path, no_fit):
+    """Of another width: an error before anything is fitted."""
+    no_fit()
+    torch.save(ResNet(18, base_channels=8).state_dict(),
+               tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'other.pth does not fit SCConvRes'
+                       r'Net: .*conv1.weight \(8, 3, 7, 7\) in the file'):
+        build(tmp_path / 'other.pth')
+    assert not list((tmp_path / 'cache').rglob('*'))
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -423,7 +436,7 @@ def test_small_images_are_more_images(height, width, count, dense_file,
     assert shapes == [(count, 3, side, side)]
 
 
-def test_load_from_and_resume_cost_no_fit(dense_file, tmp_path, no_fit):
+def test_no_fit_with_load_from_and_resume(dense_file, tmp_path, no_fit):
     runner, _ = train(tmp_path / 'a', dense_file, [HOOK], **MMDET)
     runner.save_checkpoint(str(tmp_path), 'whole.pth')
     no_fit()

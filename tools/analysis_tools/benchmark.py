@@ -11,8 +11,8 @@ multiply: each combination is one case.
 With --part layer, `dense` and `scconv` in place of a config are convolutions
 alone, with the BatchNorm behind them, and need torch without MMDetection.
 
-A training step is a forward and a backward pass. What it trains is the
-config's affair: frozen stages, BatchNorm at running or at batch statistics.
+A training step is a forward and a backward pass. The config decides what it
+trains: frozen stages, BatchNorm at running or at batch statistics.
 SyncBatchNorm is measured as BatchNorm.
 """
 import argparse
@@ -112,20 +112,13 @@ def read_system(text: str) -> tuple[str, Callable]:
 def models_of(path: str) -> Callable:
     """What builds the models of a config."""
     try:
-        from mmengine.registry import init_default_scope
-        from mmengine.utils import import_modules_from_strings
-
         from mmdet_scconv.benchmark import models
-        from mmdet_scconv.cli import read_config_file
+        from mmdet_scconv.config import read_config
     except ImportError as error:
         raise UserError(
             f'{path}: a config needs MMDetection, which cannot be imported '
             f'({error}). Without it: dense scconv --part layer') from error
-    init_default_scope('mmdet')
-    cfg = read_config_file(path)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    return partial(models.build, cfg.model)
+    return partial(models.build, read_config(path).model)
 
 
 @errors_in_one_line(ValueError)

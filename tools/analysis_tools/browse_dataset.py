@@ -4,7 +4,6 @@
 Training pictures are the augmented ones. Boxes that are ignored (difficult,
 crowd) are not drawn.
 """
-import argparse
 import os.path as osp
 
 import numpy as np
@@ -12,15 +11,18 @@ from mmdet.registry import DATASETS, VISUALIZERS
 from mmdet.structures.bbox import BaseBoxes
 from rich.progress import track
 
-from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
+from mmdet_scconv.cli import (
+    add_cfg_options,
+    at_least,
+    errors_in_one_line,
+    new_parser,
+)
+from mmdet_scconv.config import read_config
 from mmdet_scconv.visualization.fonts import use_font_for
-from mmdet_scconv.visualization.models import read_config
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--split',
@@ -31,14 +33,11 @@ def parse_args():
         '--out-dir', default='browse', help='default: browse')
     parser.add_argument(
         '--number',
-        type=int,
+        type=at_least(1),
         default=20,
         help='how many pictures, evenly over the data set (default: 20)')
     add_cfg_options(parser)
-    args = parser.parse_args()
-    if args.number < 1:
-        parser.error(f'--number {args.number}: a number >= 1')
-    return args
+    return parser.parse_args()
 
 
 @errors_in_one_line(FileNotFoundError)

@@ -8,10 +8,15 @@ Writes, as PNG and SVG:
   sru    input, informative and non-informative part and output of one SRU
   gate   the share of the channels above the SRU's threshold, over the image
 """
-import argparse
 import os.path as osp
 
-from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
+from mmdet_scconv.cli import (
+    add_cfg_options,
+    at_least,
+    errors_in_one_line,
+    new_parser,
+)
+from mmdet_scconv.config import read_config
 from mmdet_scconv.visualization.feature_maps import (
     gate_figure,
     sru_figure,
@@ -23,15 +28,12 @@ from mmdet_scconv.visualization.feature_maps import (
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.models import (
     load_model,
-    read_config,
     read_picture,
 )
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('image', help='image file')
     parser.add_argument('config', help='config with an SCConv backbone')
     parser.add_argument(
@@ -52,7 +54,7 @@ def parse_args():
         help='a model without SRU to compare the stage with')
     parser.add_argument(
         '--channels',
-        type=int,
+        type=at_least(1),
         default=8,
         help='channels of the SRU, and the rows and columns of the stage '
         '(default: 8)')
@@ -60,10 +62,7 @@ def parse_args():
     parser.add_argument(
         '--out-dir', default='feature_maps', help='default: feature_maps')
     add_cfg_options(parser)
-    args = parser.parse_args()
-    if args.channels < 1:
-        parser.error(f'--channels {args.channels}: a number >= 1')
-    return args
+    return parser.parse_args()
 
 
 @errors_in_one_line(FileNotFoundError, ValueError)

@@ -6,13 +6,18 @@ tables, each with the fc that the paper counts with, and the difference to the
 paper's figure. With configs: the backbone with a fc of 1000 classes, the
 backbone alone, and the whole detector; a classifier with its own fc.
 """
-import argparse
 from collections.abc import Iterator
 
 from mmengine.config import Config
 from rich.progress import track
 
-from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
+from mmdet_scconv.cli import (
+    add_cfg_options,
+    at_least,
+    errors_in_one_line,
+    new_parser,
+)
+from mmdet_scconv.config import read_config
 from mmdet_scconv.paper.complexity import (
     COUNTERS,
     Complexity,
@@ -24,7 +29,6 @@ from mmdet_scconv.paper.image_size import fit_image_size
 from mmdet_scconv.paper.rows import DETECTION_SHAPE, PAPER_TABLES, TABLES
 from mmdet_scconv.paper.table import Row, notes
 from mmdet_scconv.tables import print_table, write_csv
-from mmdet_scconv.visualization.models import read_config
 
 NOTES = '''\
 Params in millions; "seen": without GroupNorm's, as thop counts. FLOPs in G
@@ -34,9 +38,7 @@ BatchNorm and average pooling. mmengine: also GroupNorm, no bias, no pooling.
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'configs', nargs='*', help='config files (default: the paper\'s rows)')
     parser.add_argument(
@@ -47,7 +49,7 @@ def parse_args():
         help='which rows, without configs (default: the paper\'s)')
     parser.add_argument(
         '--shape',
-        type=int,
+        type=at_least(1),
         nargs='+',
         metavar=('HEIGHT', 'WIDTH'),
         help='image size in pixels, one number for a square (default: '
@@ -61,8 +63,8 @@ def parse_args():
     parser.add_argument('--out', help='CSV file to write the table to, too')
     args = parser.parse_args()
     if args.shape is not None:
-        if len(args.shape) > 2 or min(args.shape) < 1:
-            parser.error(f'--shape {args.shape}: one or two numbers >= 1')
+        if len(args.shape) > 2:
+            parser.error(f'--shape {args.shape}: one or two numbers')
         args.shape = (args.shape[0], args.shape[-1])
     return args
 
@@ -112,7 +114,8 @@ def config_rows(configs: list[str], options: dict | None,
 
 
 def fit_rows(rows: tuple[Row, ...]) -> Iterator[list[str]]:
-    """By all rows, and by those that are as published: without a note."""
+    """One fit by all rows, and one by those as published, which have no note.
+    """
     for chosen in (rows, [row for row in rows if not row.note]):
         for fit in fit_image_size(chosen):
             deviations = dict(zip((row.name for row in chosen),

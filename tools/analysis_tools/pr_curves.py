@@ -9,14 +9,13 @@ and .svg.
   test.py CONFIG CHECKPOINT --out predictions.pkl
   pr_curves.py CONFIG predictions.pkl
 """
-import argparse
 import os.path as osp
 
-from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line, new_parser
+from mmdet_scconv.config import read_config
 from mmdet_scconv.tables import write_csv
 from mmdet_scconv.visualization.evaluation import evaluate
 from mmdet_scconv.visualization.figures import save_figure
-from mmdet_scconv.visualization.models import read_config
 from mmdet_scconv.visualization.pr_curves import COLUMNS, curve_rows, pr_figure
 from mmdet_scconv.visualization.predictions import (
     build_dataset,
@@ -25,9 +24,7 @@ from mmdet_scconv.visualization.predictions import (
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('predictions', help='.pkl file of tools/test.py --out')
     parser.add_argument(

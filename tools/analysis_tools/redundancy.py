@@ -7,18 +7,22 @@ after each conv2 and its norm. Writes redundancy.csv, .png and .svg.
 
   redundancy.py IMAGES --model DENSE.py DENSE.pth --model SCCONV.py SCCONV.pth
 """
-import argparse
 import os.path as osp
 import sys
 
 from rich.progress import track
 
-from mmdet_scconv.cli import errors_in_one_line, find_images
+from mmdet_scconv.cli import (
+    at_least,
+    errors_in_one_line,
+    find_images,
+    new_parser,
+)
+from mmdet_scconv.config import read_config
 from mmdet_scconv.tables import write_csv
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.models import (
     load_model,
-    read_config,
     read_picture,
 )
 from mmdet_scconv.visualization.redundancy import (
@@ -29,9 +33,7 @@ from mmdet_scconv.visualization.redundancy import (
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'images', nargs='+', help='image files, or folders of images')
     parser.add_argument(
@@ -44,7 +46,7 @@ def parse_args():
         'model')
     parser.add_argument(
         '--number',
-        type=int,
+        type=at_least(1),
         default=16,
         help='how many of the images, the first ones (default: 16)')
     parser.add_argument('--device', default='cpu', help='default: cpu')
@@ -55,8 +57,6 @@ def parse_args():
         if len(model) > 2:
             parser.error(f'--model {" ".join(model)}: a config and at most '
                          'one checkpoint')
-    if args.number < 1:
-        parser.error(f'--number {args.number}: a number >= 1')
     return args
 
 

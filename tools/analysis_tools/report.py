@@ -1,26 +1,23 @@
 #!/usr/bin/env python
 """One HTML file about a training: curves, AP, pictures, speed, complexity.
 
-Takes a work dir of tools/train.py. The last checkpoint is run on the test
-data (kept as WORK_DIR/predictions.pkl), so call it from the folder that data/
-is in. The file needs nothing else and opens offline; what an incomplete work
-dir lacks is named in it.
+Takes a work dir of tools/train.py. The last checkpoint is run on the test data
+(kept as WORK_DIR/predictions.pkl), so call it from the folder that data/ is
+in. The file needs no other file and no network. If the work dir is incomplete,
+the report names what is missing.
 """
-import argparse
 import os.path as osp
 
 import torch
 from rich.progress import track
 
-from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.cli import at_least, errors_in_one_line, new_parser
 from mmdet_scconv.visualization.report import build_report
 from mmdet_scconv.visualization.report_data import Options
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('work_dir', help='work dir of tools/train.py')
     parser.add_argument(
         '--out', help='file to write (default: WORK_DIR/report.html)')
@@ -38,7 +35,7 @@ def parse_args():
         help='default: a GPU where there is one')
     parser.add_argument(
         '--pictures',
-        type=int,
+        type=at_least(1),
         default=6,
         help='best and worst ones, each (default: 6)')
     parser.add_argument(
@@ -46,10 +43,7 @@ def parse_args():
         type=float,
         default=0.3,
         help='lowest score of a box in a picture (default: 0.3)')
-    args = parser.parse_args()
-    if args.pictures < 1:
-        parser.error(f'--pictures {args.pictures}: a number >= 1')
-    return args
+    return parser.parse_args()
 
 
 @errors_in_one_line(FileNotFoundError)

@@ -11,10 +11,9 @@ ratios); reproduce.py with the configs of configs/ablation gives yours:
 
 Writes tradeoff_NAME.png and .svg.
 """
-import argparse
 import os.path as osp
 
-from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.cli import errors_in_one_line, new_parser
 from mmdet_scconv.paper.rows import COCO_STYLE, TABLES
 from mmdet_scconv.paper.tradeoff import (
     own_points,
@@ -25,9 +24,7 @@ from mmdet_scconv.visualization.figures import save_figure
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'table', nargs='?', choices=list(TABLES), help='a table of the paper')
     parser.add_argument('--results', help='results.csv of one\'s own')

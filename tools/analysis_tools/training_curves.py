@@ -5,10 +5,9 @@ One work dir: every part of the loss and every score. Several: the total loss
 and one score of each, to compare them. Resumed trainings are joined. Writes
 training_curves.png and .svg.
 """
-import argparse
 import os.path as osp
 
-from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.cli import errors_in_one_line, new_parser
 from mmdet_scconv.errors import UserError
 from mmdet_scconv.visualization.figures import save_figure
 from mmdet_scconv.visualization.training_curves import (
@@ -18,9 +17,7 @@ from mmdet_scconv.visualization.training_curves import (
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'work_dirs', nargs='+', metavar='WORK_DIR', help='of tools/train.py')
     parser.add_argument(

@@ -13,22 +13,26 @@ with a value near a threshold is not judged. Each of the others must agree, and
 of those drawn). The last row is the size of use. It is timed; its difference
 is not judged.
 """
-import argparse
 
-from mmdet_scconv.cli import add_cfg_options, errors_in_one_line
+from mmdet_scconv.cli import (
+    add_cfg_options,
+    at_least,
+    errors_in_one_line,
+    new_parser,
+)
+from mmdet_scconv.config import read_config
 from mmdet_scconv.deployment.export import TOLERANCE, export
 from mmdet_scconv.deployment.files import SUFFIXES
 from mmdet_scconv.deployment.judge import (
     CHECKED,
     DETECTOR_CHECKED,
-    WrongExport,
+    ExportError,
 )
 from mmdet_scconv.deployment.parts import PARTS, metadata_of, part_of
 from mmdet_scconv.paper.complexity import is_classifier
 from mmdet_scconv.tables import print_table
 from mmdet_scconv.visualization.models import (
     load_model,
-    read_config,
     read_picture,
 )
 
@@ -38,9 +42,7 @@ def spelled(shapes):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         'checkpoint', nargs='?', help='its weights (without: random ones)')
@@ -81,13 +83,11 @@ def parse_args():
         'value of an output (default: %(default)s)')
     parser.add_argument(
         '--rounds',
-        type=int,
+        type=at_least(1),
         default=5,
         help='timed runs of each (default: %(default)s)')
     add_cfg_options(parser)
     args = parser.parse_args()
-    if args.rounds < 1:
-        parser.error(f'--rounds {args.rounds}: a number >= 1')
     try:
         args.shapes = args.check_shapes and [
             tuple(int(size) for size in shape.split('x'))
@@ -126,7 +126,7 @@ def run(args):
     try:
         comparisons = export(part, args.out, args.shapes, images,
                              [(1, *shape)], args.tolerance, args.rounds)
-    except WrongExport as error:
+    except ExportError as error:
         print_comparisons(error.comparisons, runner)
         raise
     print_comparisons(comparisons, runner)

@@ -2,7 +2,7 @@
 """Check the data that a config trains, validates and tests on.
 
 Reads every annotation and every image, and lists what is damaged, missing or
-not as it should be, each with what is done about it:
+wrong, each with what is done about it:
 
   repaired   nothing is lost (a missing iscrowd is 0); one line a kind
   warning    left out, clipped, or of doubtful meaning; a training starts
@@ -10,17 +10,11 @@ not as it should be, each with what is done about it:
 
 Exit code 1 if there is any warning, or anything is refused.
 """
-import argparse
 from collections import Counter
 from collections.abc import Iterator
 
-from mmengine.registry import init_default_scope
-
-from mmdet_scconv.cli import (
-    add_cfg_options,
-    errors_in_one_line,
-    read_config_file,
-)
+from mmdet_scconv.cli import add_cfg_options, errors_in_one_line, new_parser
+from mmdet_scconv.config import read_config
 from mmdet_scconv.datasets.check import (
     SPLITS,
     find_problems,
@@ -30,9 +24,7 @@ from mmdet_scconv.datasets.findings import Finding
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--split',
@@ -60,10 +52,7 @@ def report(split: str, findings: Iterator[Finding]) -> Counter:
 @errors_in_one_line()
 def main():
     args = parse_args()
-    cfg = read_config_file(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    cfg = read_config(args.config, args.cfg_options)
     splits = [args.split] if args.split else [
         split for split in SPLITS if cfg.get(f'{split}_dataloader')
     ]
@@ -75,7 +64,7 @@ def main():
         done.append(dataset)
         try:
             total += report(split, find_problems(dataset))
-        except Exception as error:  # said as it is, whatever the data set
+        except Exception as error:  # other data sets raise any error
             raise SystemExit(
                 f'{split}: {type(error).__name__}: {error}') from None
     for split, finding in problems_between(cfg):

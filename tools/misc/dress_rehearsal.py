@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The way from the archives to the paper's tables, at its real size.
+"""Rehearses the way from the archives to the paper's tables at its real size.
 
 Makes archives of VOC 07+12 and of COCO 2017 with the real names, layout and
 counts (16,551 training and 4,952 test images; 118,287 training images with
@@ -13,7 +13,6 @@ Prints the time and the largest process of each step, writes them to
 FOLDER/steps.md, and ends with code 1 where one fails. The output of each step
 is kept in FOLDER/NAME.log. Needs no network; 4 GB of disk.
 """
-import argparse
 import csv
 import os
 import os.path as osp
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from mmdet_scconv.cli import new_parser
 from mmdet_scconv.paper.rows import TABLES
 from mmdet_scconv.paper.runs import last_line
 from mmdet_scconv.paper.work_dirs import last_checkpoint, trained
@@ -92,9 +92,7 @@ OPTIONS = {
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('folder', help='a new one, for data and results')
     parser.add_argument(
         '--data',
@@ -113,7 +111,7 @@ def parse_args():
 
 
 class Steps:
-    """Runs commands one after another, and notes what they need.
+    """Runs commands one after another, and records their time and memory.
 
     Args:
         folder (Path): Where they run.
@@ -136,7 +134,7 @@ class Steps:
             process = subprocess.Popen(  # noqa: S603 (a list, no shell)
                 [sys.executable, *map(str, args)],
                 cwd=self.folder,
-                # networks this small gain nothing from more
+                # networks of this size do not gain from more threads
                 env=dict(os.environ, OMP_NUM_THREADS='1'),
                 stdout=out,
                 stderr=subprocess.STDOUT)

@@ -27,8 +27,8 @@ CPU_INDEX = 'https://download.pytorch.org/whl/cpu'
 # setuptools puts the variable CFLAGS in place of the interpreter's own flags:
 # these are the ones that count, without debug information
 CFLAGS = '-DNDEBUG -fwrapv -O3 -w -g0'
-# what torch gives each of mmcv's files: gcc takes a precompiled header only
-# where it was made with the same flags, and parses the plain one otherwise
+# torch's flags for each of mmcv's files: gcc uses a precompiled header only if
+# it was made with the same flags, and parses the plain one otherwise
 MMCV_FLAGS = ('-fPIC -std=c++17 -DTORCH_API_INCLUDE_EXTENSION_H '
               '-DTORCH_EXTENSION_NAME=_ext')
 
@@ -71,15 +71,15 @@ class Environment:
 
     def pip(self, *args):
         if args[0] == 'install':
-            # half of the time: Python compiles what is imported, which is a
-            # small part of what is installed
+            # saves half of the time: Python compiles modules when they are
+            # imported, and few of the installed ones are
             args = ('install', '--no-compile', *args[1:])
         done = self.run('-m', 'pip', '--disable-pip-version-check', *args)
         if done.returncode:
             raise SystemExit(f'pip {" ".join(args)} failed: see above')
 
     def ask(self, code):
-        """What ``code`` prints, or None where it fails."""
+        """The output of ``code``, None if it fails."""
         done = self.run('-c', code, capture_output=True, text=True)
         return None if done.returncode else done.stdout.strip()
 
@@ -257,7 +257,8 @@ def install_mmcv(env,
 
 
 def run_build(env, requirement, options, log, cflags=None):
-    """pip install into a log; whether it succeeded."""
+    """Run pip install, with its output in a log; returns whether it succeeded.
+    """
     settings = dict(os.environ)
     settings.setdefault('MAX_JOBS', str(os.cpu_count() or 1))
     # where ninja is

@@ -1,22 +1,19 @@
 #!/usr/bin/env python
-"""Bring COCO 2017 or PASCAL VOC 07+12 to where the configs look for them.
+"""Put COCO 2017 or PASCAL VOC 07+12 where the configs look for them.
 
 Downloads (resumed where they were interrupted, checked by their MD5) or takes
 archives that are there already, unpacks, and counts. Run again, it repairs
 what is missing. VOC is also converted to COCO format.
 """
-import argparse
 
-from mmdet_scconv.cli import errors_in_one_line
+from mmdet_scconv.cli import errors_in_one_line, new_parser
 from mmdet_scconv.datasets.downloads import read_sums
 from mmdet_scconv.datasets.prepare import prepare
 from mmdet_scconv.datasets.sources import SOURCES
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('dataset', choices=list(SOURCES))
     parser.add_argument('--root', default='data', help='default: data')
     parser.add_argument(

@@ -3,32 +3,38 @@
 network's weights, as a detector starts from ImageNet's.
 
 Trains a dense detector (ResNet-50 of a quarter of the width) on generated
-digits. Its backbone goes to another data set, with a new neck and new heads,
-and other convolutions in its place: the AP of each system over several seeds,
-and its paired difference to the dense one. Only what is said in SYSTEMS
-differs. Writes runs.csv and table.md. What is finished is not done
-again.
+digits: the source. Its backbone goes to other data, with a new neck and new
+heads, and other convolutions in its place. Only what is said in SYSTEMS
+differs. --whole-detector converts the dense system's result of each seed, and
+evaluates it before any further training; --fine-tune trains it further.
+
+Writes runs.csv and table.md of all that is finished in the work dir: the score
+of each system over several seeds, and its paired difference to the dense one.
+What is finished is not done again; several of these may run at a time.
 """
 import argparse
+import json
 import shutil
 import statistics
-import sys
+from collections import defaultdict
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 from scipy import stats
 
+from mmdet_scconv.atomic import write_atomically
 from mmdet_scconv.datasets import make_digits
-from mmdet_scconv.paper.runs import call
-from mmdet_scconv.paper.work_dirs import RunError, last_checkpoint
+from mmdet_scconv.paper.work_dirs import last_checkpoint
 from mmdet_scconv.tables import markdown_table, write_csv
-from mmdet_scconv.visualization.curves import read_curve
+from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
-REPO = Path(__file__).resolve().parent.parent.parent
-DIGITS = REPO / 'configs/digits/faster-rcnn_r50_fpn_6e_digits.py'
-VOC_FORMAT = REPO / 'configs/_base_/datasets/voc_format.py'
+CONFIGS = Path(__file__).resolve().parent.parent.parent / 'configs'
+DIGITS = CONFIGS / 'digits/faster-rcnn_r50_fpn_6e_digits.py'
+VOC_FORMAT = CONFIGS / '_base_/datasets/voc_format.py'
+CLASSIFIER = CONFIGS / '_base_/classifier_cifar10-folders.py'
 SOURCE_SEED = 1  # of the digits that the dense backbone comes from
+SCORES = ('coco/bbox_mAP', 'accuracy/top1')
 
 # Where rows are frozen as MMDetection's dense ones, BatchNorm included.
 FROZEN = dict(frozen_stages=1, norm_eval=True)
@@ -44,6 +50,9 @@ SYSTEMS = {
     'SlimConv': dict(
         type='SlimConvResNet', conv2_cfg=dict(k='1'), **FROZEN),
 }
+GENERATED = 'SCConv, generated images'
+CONVERTED = ('SCConv', GENERATED, 'SPConv', 'SlimConv')
+TRAINED, WHOLE = 'backbone transferred, trained', 'whole network converted'
 
 
 def parse_args():
@@ -53,19 +62,35 @@ def parse_args():
     parser.add_argument('--work-dir', default='work_dirs/transfer')
     parser.add_argument(
         '--out', help='folder of the outputs (default: the work dir)')
-    parser.add_argument(
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument(
         '--voc-format',
         metavar='FOLDER',
         help='the data to move to, in VOC format (default: other digits)')
+    data.add_argument(
+        '--image-folders',
+        metavar='FOLDER',
+        help='the data to move to, images to classify: '
+        'FOLDER/{train,test}/CLASS/NAME.jpg')
     parser.add_argument(
         '--classes', nargs='+', help="classes of --voc-format's data")
     parser.add_argument(
         '--scale', type=int, nargs=2, default=[256, 192], metavar='PIXELS',
-        help='--voc-format: width and height (default: 256 192)')
+        help="width and height of the images' frame; not for digits, which "
+        'have 128 (default: 256 192)')
     parser.add_argument(
         '--systems', nargs='+', choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument('--seeds', type=int, nargs='+', default=range(5))
     parser.add_argument('--epochs', type=int, default=3, help='default: 3')
+    parser.add_argument(
+        '--whole-detector',
+        action='store_true',
+        help='convert the dense results and evaluate them, without training')
+    parser.add_argument(
+        '--fine-tune',
+        metavar='NAME',
+        help='train what --whole-detector gave, and the dense results; the '
+        "rule's name in the table, as --cfg-options sets it")
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={},
         help='settings of all systems, as of train.py')
@@ -75,134 +100,248 @@ def parse_args():
     return args
 
 
-def train(cfg: Config, work_dir: Path) -> None:
-    """Run train.py with a config; its log is WORK_DIR.log.
+def with_data(cfg: Config, scale: list[int] | None = None,
+              **settings) -> Config:
+    """A config with settings for its three data sets, loaded in the process
+    that trains, and with the frame that its pipelines resize images to."""
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.update(settings)
+        for step in loader.dataset.get('pipeline', ()):
+            if step['type'] == 'Resize' and scale:
+                step.scale = tuple(scale)
+    return cfg
 
-    Raises:
-        RunError: If it fails.
-    """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    config = work_dir / 'start.py'
-    cfg.dump(config)
-    with open(f'{work_dir}.lock', 'w') as lock:
-        call([sys.executable, str(REPO / 'tools/train.py'), str(config),
-              '--work-dir', str(work_dir)], f'{work_dir}.log', lock,
-             torch.cuda.device_count(), lambda: None)
 
-
-def digits(root: Path, seed: int) -> str:
-    folder = root / f'digits{seed}'
+def digits(root: Path, seed: int) -> Config:
+    """The dense detector's config, on generated digits."""
+    folder = (root / f'digits{seed}').resolve()
     if not folder.exists():
         make_digits(str(folder), num_val=300, seed=seed)
-    return f'{folder.resolve()}/'
-
-
-def moved_to(cfg: Config, data_root: str) -> Config:
-    """The config with its data in another folder."""
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
-        loader.dataset.data_root = data_root
-        loader.update(num_workers=0, persistent_workers=False)
+    cfg = with_data(Config.fromfile(DIGITS), data_root=f'{folder}/')
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        evaluator.ann_file = data_root + 'annotations/instances_val.json'
+        evaluator.ann_file = f'{folder}/annotations/instances_val.json'
+    return cfg
+
+
+def voc_format(folder: str, classes: list[str], scale: list[int]) -> Config:
+    cfg, data = Config.fromfile(DIGITS), Config.fromfile(VOC_FORMAT)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader',
+                 'val_evaluator', 'test_evaluator'):
+        cfg[name] = data[name]
+    with_data(cfg, scale, data_root=f'{Path(folder).resolve()}/',
+              metainfo=dict(classes=tuple(classes)))
+    cfg.train_dataloader.batch_size = 4
+    cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
+    cfg.model.roi_head.bbox_head.num_classes = len(classes)
+    return cfg
+
+
+def image_folders(folder: str, scale: list[int]) -> Config:
+    """A classifier with the detector's backbone and schedule."""
+    cfg, detector = Config.fromfile(CLASSIFIER), Config.fromfile(DIGITS)
+    cfg.model.backbone = detector.model.backbone
+    cfg.model.data_preprocessor = dict(
+        type='ImgDataPreprocessor',
+        mean=detector.model.data_preprocessor.mean,
+        std=detector.model.data_preprocessor.std,
+        bgr_to_rgb=True)
+    cfg.model.num_classes = sum(
+        path.is_dir() for path in Path(folder, 'train').iterdir())
+    for name in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
+        cfg[name] = detector[name]
+    with_data(cfg, data_root=f'{Path(folder).resolve()}/',
+              num_classes=cfg.model.num_classes)
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].dataset.pipeline.insert(
+            1, dict(type='Resize', scale=tuple(scale), keep_ratio=True))
+    cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
     return cfg
 
 
 def source(root: Path) -> str:
-    """Checkpoint of the dense detector."""
+    """Checkpoint of the dense detector that all start from."""
     work_dir = root / 'source'
     if not last_checkpoint(str(work_dir)):
-        cfg = moved_to(Config.fromfile(DIGITS), digits(root, SOURCE_SEED))
+        cfg = digits(root, SOURCE_SEED)
         cfg.randomness = dict(seed=0)
-        train(cfg, work_dir)
+        start(cfg, work_dir).train()
     return str(Path(last_checkpoint(str(work_dir))).resolve())
 
 
-def target(args, root: Path) -> Config:
-    """The config of the data set to move to, with a dense backbone."""
-    cfg = Config.fromfile(DIGITS)
-    if not args.voc_format:
-        return moved_to(cfg, digits(root, 0))
-    data = Config.fromfile(VOC_FORMAT)
-    for name in ('train', 'val', 'test'):
-        loader = cfg[f'{name}_dataloader'] = data[f'{name}_dataloader']
-        loader.update(num_workers=0, persistent_workers=False)
-        loader.batch_size = 4
-        loader.dataset.data_root = f'{Path(args.voc_format).resolve()}/'
-        loader.dataset.metainfo = dict(classes=tuple(args.classes))
-        for step in loader.dataset.pipeline:
-            if step['type'] == 'Resize':
-                step.scale = tuple(args.scale)
-    cfg.val_evaluator = data.val_evaluator
-    cfg.test_evaluator = data.test_evaluator
-    cfg.model.roi_head.bbox_head.num_classes = len(args.classes)
-    return cfg
+def start(cfg: Config, work_dir: Path) -> Runner:
+    cfg.work_dir = str(work_dir)
+    # MMEngine keeps loggers and visualisers by name
+    cfg.experiment_name = '-'.join(work_dir.resolve().parts[1:])
+    cfg.visualizer.name = cfg.experiment_name
+    return Runner.from_cfg(cfg)
 
 
-def run(args, system: str, seed: int, checkpoint: str, root: Path,
-        work_dir: Path) -> float:
-    """The AP of a system's last epoch."""
-    scores = read_curve(system, seed, str(work_dir)).scores
-    if args.epochs not in scores:
+class Experiment:
+    """The runs on one data set, each in ROOT/KIND/DATA/SYSTEM/seedN.
+
+    Args:
+        args (Namespace): Of the command line.
+        root (Path): The work dir.
+    """
+
+    def __init__(self, args, root: Path) -> None:
+        self.args, self.root = args, root
+        folder = args.voc_format or args.image_folders
+        self.data = Path(folder).resolve().name if folder else 'digits'
+
+    def config(self, system: str, seed: int) -> Config:
+        args = self.args
+        if args.voc_format:
+            cfg = voc_format(args.voc_format, args.classes, args.scale)
+        elif args.image_folders:
+            cfg = image_folders(args.image_folders, args.scale)
+        else:
+            cfg = digits(self.root, 0)
+        cfg.model.backbone.update(SYSTEMS[system])
+        cfg.randomness = dict(seed=seed)
+        cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
+        # the dense ones are converted as a whole
+        cfg.default_hooks.checkpoint = dict(
+            type='CheckpointHook', save_optimizer=False,
+            interval=args.epochs if system == 'dense' else -1)
+        cfg.merge_from_dict(args.cfg_options)
+        return cfg
+
+    def work_dir(self, kind: str, system: str, seed: int) -> Path:
+        return (self.root / kind.replace(', ', '-').replace(' ', '-')
+                / self.data / system.replace(', ', '-').replace(' ', '-')
+                / f'seed{seed}')
+
+    def is_done(self, kind: str, system: str, seed: int) -> bool:
+        return (self.work_dir(kind, system, seed) / 'score.json').exists()
+
+    def keep(self, kind: str, system: str, seed: int, metric: str,
+             scores: list[float]) -> None:
+        """Write the scores of all validations: the run is done."""
+        write_atomically(
+            str(self.work_dir(kind, system, seed) / 'score.json'),
+            json.dumps(dict(
+                kind=kind, data=self.data, system=system, seed=seed,
+                metric=metric, scores=[100 * float(s) for s in scores]
+            )).encode())
+
+    def train(self, kind: str, system: str, seed: int, cfg: Config) -> None:
+        work_dir = self.work_dir(kind, system, seed)
         shutil.rmtree(work_dir, ignore_errors=True)
-        cfg = target(args, root)
-        cfg.model.backbone.update(
-            SYSTEMS[system], init_cfg=dict(
-                type='Pretrained', checkpoint=checkpoint, prefix='backbone.'))
-        if system == 'SCConv, generated images':
+        runner = start(cfg, work_dir)
+        runner.train()
+        scalars = runner.message_hub.log_scalars
+        metric = next(m for m in SCORES if f'val/{m}' in scalars)
+        self.keep(kind, system, seed, metric,
+                  scalars[f'val/{metric}'].data[0])
+
+    def transfer(self, system: str, seed: int, checkpoint: str) -> None:
+        """Train a detector whose backbone starts from the source's."""
+        if self.is_done(TRAINED, system, seed):
+            return
+        cfg = self.config(system, seed)
+        cfg.model.backbone.init_cfg = dict(
+            type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
+        if system == GENERATED:
             # as with a config that has no hook of this project
             cfg.custom_hooks = []
-        cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
-        cfg.default_hooks.checkpoint.interval = args.epochs
-        cfg.randomness = dict(seed=seed)
-        cfg.merge_from_dict(args.cfg_options)
-        train(cfg, work_dir)
-        scores = read_curve(system, seed, str(work_dir)).scores
-    return scores[args.epochs]
+        self.train(TRAINED, system, seed, cfg)
+
+    def convert(self, system: str, seed: int) -> None:
+        """Convert the dense network of :meth:`transfer`, and evaluate it."""
+        if self.is_done(WHOLE, system, seed):
+            return
+        work_dir = self.work_dir(WHOLE, system, seed)
+        work_dir.mkdir(parents=True, exist_ok=True)
+        cfg = self.config(system, seed)
+        cfg.load_from = self.dense_result(seed)
+        if system != 'dense':
+            config, out = work_dir / 'config.py', work_dir / 'converted.pth'
+            cfg.dump(config)
+            resnet_to_scconv(cfg.load_from, str(out), Conversion(
+                whole=True, config=str(config), size=min(self.size()),
+                generated=system == GENERATED))
+            cfg.load_from = str(out)
+        metrics = start(cfg, work_dir).test()
+        metric = next(m for m in SCORES if m in metrics)
+        self.keep(WHOLE, system, seed, metric, [metrics[metric]])
+
+    def fine_tune(self, name: str, system: str, seed: int) -> None:
+        """Train the network of :meth:`convert`, or the dense one; it is
+        evaluated after each epoch."""
+        kind = f'{WHOLE}, trained, {name}'
+        if self.is_done(kind, system, seed):
+            return
+        cfg = self.config(system, seed)
+        cfg.train_cfg.val_interval = 1
+        cfg.default_hooks.checkpoint.interval = -1
+        cfg.load_from = (
+            self.dense_result(seed) if system == 'dense' else
+            str(self.work_dir(WHOLE, system, seed) / 'converted.pth'))
+        self.train(kind, system, seed, cfg)
+
+    def dense_result(self, seed: int) -> str:
+        return last_checkpoint(str(self.work_dir(TRAINED, 'dense', seed)))
+
+    def size(self) -> list[int]:
+        others = self.args.voc_format or self.args.image_folders
+        return self.args.scale if others else [128]
 
 
 def interval(values: list[float]) -> str:
-    """Mean and half of its 95% interval (Student's t), in points."""
-    mean = 100 * statistics.mean(values)
+    """Mean and half of its 95% interval (Student's t)."""
+    mean = statistics.mean(values)
     if len(values) < 2:
         return f'{mean:.1f}'
-    half = 100 * stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
     return f'{mean:.1f} ± {half:.1f}'
 
 
-def table(found: dict[str, dict[int, float]]) -> str:
+def write_results(root: Path, out: Path) -> str:
+    """runs.csv and table.md of all that is finished; returns the table."""
+    found = [json.loads(path.read_text())
+             for path in sorted(root.glob('*/*/*/seed*/score.json'))]
+    scores = defaultdict(dict)
+    for run in found:
+        scores[run['kind'], run['data'], run['system']][run['seed']] = (
+            run['scores'][-1])
     rows = []
-    dense = found.get('dense', {})
-    for system, scores in found.items():
-        both = [scores[seed] - dense[seed] for seed in scores if seed in dense]
-        rows.append([system, interval(list(scores.values())),
+    for (kind, data, system), own in sorted(
+            scores.items(), key=lambda item: (
+                *item[0][:2], list(SYSTEMS).index(item[0][2]))):
+        dense = scores.get((kind, data, 'dense'), {})
+        both = [own[seed] - dense[seed] for seed in own if seed in dense]
+        rows.append([data, kind, system, interval(list(own.values())),
                      interval(both) if both and system != 'dense' else '-',
-                     len(scores)])
-    return markdown_table(['backbone', 'AP', 'minus dense', 'seeds'], rows)
+                     len(own)])
+    table = markdown_table(
+        ['data', 'what', 'convolution', 'score', 'minus dense', 'seeds'],
+        rows)
+    columns = ['kind', 'data', 'system', 'seed', 'metric']
+    write_csv(str(out / 'runs.csv'), [*columns, 'validation', 'score'],
+              [[*(run[column] for column in columns), i, f'{score:.1f}']
+               for run in found for i, score in enumerate(run['scores'], 1)])
+    (out / 'table.md').write_text(table)
+    return table
 
 
 def main():
     args = parse_args()
     root = Path(args.work_dir)
     out = Path(args.out or root)
-    found: dict[str, dict[int, float]] = {}
-    try:
-        checkpoint = source(root)
-        for seed in args.seeds:
-            for system in args.systems:
-                name = system.replace(', ', '-').replace(' ', '-')
-                score = run(args, system, seed, checkpoint, root,
-                            root / 'runs' / name / f'seed{seed}')
-                found.setdefault(system, {})[seed] = score
-                print(f'{system}, seed {seed}: {100 * score:.1f}', flush=True)
-    except RunError as error:
-        raise SystemExit(f'transfer_experiment: {error}') from None
-    write_csv(str(out / 'runs.csv'), ['backbone', 'seed', 'AP'],
-              [[system, seed, f'{score:.4f}']
-               for system, scores in found.items()
-               for seed, score in scores.items()])
-    (out / 'table.md').write_text(table(found))
-    print(table(found))
+    checkpoint = source(root)
+    experiment = Experiment(args, root)
+    for seed in args.seeds:
+        for system in args.systems:
+            if not (args.whole_detector or args.fine_tune):
+                experiment.transfer(system, seed, checkpoint)
+            elif system in ('dense', *CONVERTED):
+                experiment.convert(system, seed)
+                if args.fine_tune:
+                    experiment.fine_tune(args.fine_tune, system, seed)
+        print(write_results(root, out), flush=True)
 
 
 if __name__ == '__main__':

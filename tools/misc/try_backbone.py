@@ -7,7 +7,6 @@ one test step on two small random images, in a process of its own. If that
 fails, the stock config is tried, too; if both do, both on larger images.
 Ends with code 1 if a config fails by the swap, where the stock one works.
 """
-import argparse
 import os.path as osp
 from functools import partial
 
@@ -25,13 +24,12 @@ from mmdet_scconv.benchmark.trial_table import (
 )
 from mmdet_scconv.benchmark.try_backbone import SIZES, attempt_apart
 from mmdet_scconv.benchmark.verdict import try_config
+from mmdet_scconv.cli import at_least, new_parser
 from mmdet_scconv.tables import print_table, write_csv
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'configs',
         nargs='*',
@@ -50,7 +48,7 @@ def parse_args():
         'any backbone, its 3x3 for SCConv (default: SCConvResNet)')
     parser.add_argument(
         '--size',
-        type=int,
+        type=at_least(32),
         nargs='+',
         default=SIZES,
         metavar='N',
@@ -74,8 +72,6 @@ def parse_args():
     args = parser.parse_args()
     if not args.configs and not args.all:
         parser.error('name a CONFIG, or --all')
-    if min(args.size) < 32:
-        parser.error(f'--size {min(args.size)}: a number >= 32')
     for path in args.out:
         if not path.endswith(('.md', '.csv')):
             parser.error(f'--out {path}: must end in .md or .csv')

@@ -1,14 +1,12 @@
 #!/usr/bin/env python
-"""What a warm start is worth: fine-tune an SCConv detector from (a) random
-initialisation, (b) a dense detector's weights but its 3x3s, (c) these fitted;
-AP against iterations.
+"""Measures a warm start: AP against iterations of an SCConv detector that is
+fine-tuned from (a) random initialisation, (b) a dense detector's weights
+without its 3x3 convolutions, (c) the same with fitted 3x3 convolutions.
 
 Trains the dense detector, converts it, fine-tunes, and writes curves.csv,
-curves.md, curves.png and layers.md. What is finished is not done again; seeds
-may run in processes of their own (--seeds), the outputs are of all that are
-there.
+curves.md, curves.png and layers.md. Finished parts are not repeated. Seeds may
+run in separate processes (--seeds); the outputs are of all finished ones.
 """
-import argparse
 import os.path as osp
 import shutil
 import sys
@@ -17,6 +15,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mmdet_scconv.cli import new_parser
 from mmdet_scconv.paper.runs import call
 from mmdet_scconv.paper.work_dirs import (
     RunError,
@@ -41,9 +40,7 @@ STARTS = {
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('--work-dir', default='work_dirs/warm_start')
     parser.add_argument(
         '--dense',

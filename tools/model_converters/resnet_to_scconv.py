@@ -1,18 +1,17 @@
 #!/usr/bin/env python
-"""Start an SCConv-ResNet from the checkpoint of an ordinary ResNet.
+"""Convert the checkpoint of a dense ResNet to an SCConv-ResNet.
 
-Takes names of torchvision, timm and MM, R18 to R152, also the backbone of a
-detector, and ResNets for CIFAR (R20 to R110, also with shortcuts without
-weights). Everything but the swapped convolutions is copied; they are fitted to
-the 3x3 convolutions that they replace, on images without labels
+Takes names of torchvision, timm and MM, R18 to R152 and ResNeXts, also the
+backbone of a detector, and ResNets for CIFAR (R20 to R110, also with shortcuts
+without weights). Everything but the swapped convolutions is copied; they are
+fitted to the 3x3 convolutions that they replace, on images without labels
 (docs/warm_start.md). The result is for init_cfg=dict(type='Pretrained',
 checkpoint=OUT) of the backbone.
 """
-import argparse
-
 import torch
 from mmengine.config import DictAction
 
+from mmdet_scconv.cli import new_parser
 from mmdet_scconv.tables import print_table
 from mmdet_scconv.warm_start import LayerReport
 from mmdet_scconv.warm_start.convert import (
@@ -23,9 +22,7 @@ from mmdet_scconv.warm_start.convert import (
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument(
         'source', help='checkpoint: file, URL or torchvision://NAME')
     parser.add_argument('out', help='file to write: .pth or .safetensors')

@@ -1,4 +1,4 @@
-# What data sets of whole images share; loaders' sizes and data are others'.
+# Shared by the classification data sets, which add their data and batch sizes.
 train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True))

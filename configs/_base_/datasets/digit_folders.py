@@ -9,7 +9,7 @@ dataset = dict(
         classes=('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
                  'eight', 'nine')))
 
-# shifts alone: a mirrored digit is another sign, half a digit none
+# only shifts: a mirrored digit, or half of one, is another sign
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomPadCrop', size=64, padding=6),

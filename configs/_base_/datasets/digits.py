@@ -10,23 +10,16 @@ dataset = dict(
     data_prefix=dict(img='JPEGImages/'))
 val_ann_file = 'annotations/instances_val.json'
 
-# Written at the size of use, and a mirrored digit is another sign: no resize
-# in training, no flip.
+# The images have the size of use, and a mirrored digit is another sign: no
+# resizing and no flip in training.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PackDetInputs')
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    # inference on one's own pictures: bring them to the size of use
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
-]
+# inference on one's own pictures: resize them to the size of use
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (128, 128)
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

@@ -9,16 +9,9 @@ dataset = dict(
     data_root=data_root,
     data_prefix=dict(_delete_=True, sub_data_root=''))
 
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    # COCO's evaluation needs the boxes as annotated: meta key 'instances'
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'instances'))
-]
+# COCO's evaluation needs the boxes as annotated: meta key 'instances'
+test_pipeline = _base_.test_pipeline
+test_pipeline[3].meta_keys = (*test_pipeline[3].meta_keys, 'instances')
 train_dataloader = dict(
     dataset=dict(ann_file='ImageSets/Main/train.txt', **dataset))
 val_dataloader = dict(

@@ -5,7 +5,7 @@ model = dict(
     backbone=dict(
         type='SCConvResNet',
         depth=18,
-        # nothing pretrained: all stages learn, BN with them
+        # no pre-trained weights: all stages are trained, BN too
         frozen_stages=-1,
         norm_eval=False,
         init_cfg=None),

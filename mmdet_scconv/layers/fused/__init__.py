@@ -1,6 +1,6 @@
 """SCConv with fewer passes over memory; equal to the definition, scconv.py.
 
-The plain form is slow because it reads and writes whole feature maps many
+The definition is slow because it reads and writes whole feature maps many
 times, not because of its arithmetic.
 
 Which path runs (``units='S+C'``; other units always run the definition):
@@ -62,7 +62,7 @@ __all__ = [
 
 
 def has_hooks(layer: nn.Module) -> bool:
-    """Whether something must run at each call of one of the submodules."""
+    """Whether a submodule has hooks or parametrizations."""
     return any(
         is_hooked(child) or has_hooks(child)
         for child in layer._modules.values())

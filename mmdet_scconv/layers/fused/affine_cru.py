@@ -1,13 +1,13 @@
 """The CRU whose BatchNorms use running statistics, with fewer passes over
 memory.
 
-Up to the softmax the CRU is affine. Therefore the means of Y1 and Y2 follow
-from sums over the narrow squeezed maps, before Y1 and Y2 are computed. The
-softmax's weights and all BatchNorms go into the weights of one grouped and
-one point-wise convolution.
+Up to the softmax the CRU is affine. Therefore the means of Y1 and Y2 can be
+computed from sums over the narrow squeezed maps, without Y1 and Y2. The
+softmax's weights and all BatchNorms are multiplied into the weights of one
+grouped and one point-wise convolution.
 
-For the backward pass no more is kept than a dense convolution keeps: the gate
-and the squeezes are cheap and computed again.
+No more memory is kept for the backward pass than by a dense convolution: the
+gate and the squeezes are cheap and are computed again.
 """
 from collections.abc import Iterator
 from functools import partial
@@ -23,7 +23,7 @@ from .sru_gate import Gate
 
 
 def uses_running_statistics(norm: nn.Module) -> bool:
-    """Whether a norm is affine with fixed numbers, or was folded away."""
+    """Whether a norm is affine with fixed numbers, or was folded."""
     if isinstance(norm, nn.Identity):
         return True
     return (isinstance(norm, _BatchNorm) and not norm.training
@@ -31,7 +31,8 @@ def uses_running_statistics(norm: nn.Module) -> bool:
 
 
 def is_affine(cru: nn.Module) -> bool:
-    """Whether :func:`affine_scconv` is possible: all norms are fixed."""
+    """Whether :func:`affine_scconv` is possible: all norms use running
+    statistics."""
     return all(map(uses_running_statistics,
                    (cru.squeeze_up_bn, cru.squeeze_low_bn, cru.bn1, cru.bn2)))
 
@@ -71,7 +72,7 @@ class AffineCRU(NamedTuple):
     Y = scale (beta_1 (gwc(up) + pwc1 up + bias1)
                + beta_2 (pwc2 low + bias2)) + shift
 
-    pwc2, (out, t), ends with the rows of what passes ``low`` on.
+    pwc2, (out, t), ends with the rows that pass ``low`` on.
     """
 
     squeeze_up_weight: Tensor
@@ -111,8 +112,8 @@ def fold_norms(cru: nn.Module) -> AffineCRU:
 
 def tap_selection(size: int, conv: Geometry, axis: int,
                   like: Tensor) -> Tensor:
-    """Which of ``size`` positions each tap of a kernel sees, averaged over
-    the outputs: (kernel_size, size)."""
+    """How often each tap of a kernel sees each of ``size`` positions, divided
+    by the number of outputs: (kernel_size, size)."""
     kernel, stride = conv.kernel_size[axis], conv.stride[axis]
     outputs = (size - 1) // stride + 1  # "same" padding
     taps = torch.arange(kernel, device=like.device) * conv.dilation[axis]
@@ -142,10 +143,11 @@ def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
 
 def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
                   x: Tensor) -> Iterator[Tensor]:
-    """SRU and squeezes: both parts, what is pooled of them, up and points.
+    """SRU, squeezes and pooling.
 
-    The last two are what the CRU goes on with: up, (N, u, H, W), and
-    cat(pooled up, low), (N, u + t, ceil(H / stride), ceil(W / stride)).
+    Yields both parts of the SRU's output, the maps that are pooled, then the
+    results: up, (N, u, H, W), and cat(pooled up, low), (N, u + t, ceil(H /
+    stride), ceil(W / stride)).
     """
     up, low = gate(x)
     yield from (up, low)
@@ -205,8 +207,8 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
             beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
     if records_eagerly(up, points, *weights):
-        # for the gradient of factors behind the convolution, its output
-        # would have to be kept
+        # factors after the convolution would need its output for their
+        # gradient
         return torch.cat([
             fuse_sample(weights.gwc, gwc, *sample) for sample in zip(
                 up.split(1), points.split(1), factor, bias, weight)

@@ -15,7 +15,7 @@ from .sru_gate import Gate
 
 
 class DeployedSCConv(nn.Module):
-    """What an SCConv and the BatchNorm behind it do in eval mode.
+    """An SCConv and the BatchNorm behind it, in eval mode.
 
     Made by :meth:`SCConv.deploy`. Holds buffers only, in their final form:
     the norms inside and behind the CRU are folded into its weights, the SRU's

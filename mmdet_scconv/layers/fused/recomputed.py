@@ -1,5 +1,5 @@
-"""Maps that the backward pass computes again, as that costs less than to keep
-them."""
+"""Maps that the backward pass computes again, because this costs less than
+keeping them."""
 from collections.abc import Callable, Iterator
 
 import torch
@@ -9,13 +9,13 @@ from torch import Tensor
 class Recomputed:
     """A context in which autograd does not save certain maps.
 
-    Every operator inside that would save one of them gets it computed again
-    in its backward pass.
+    An operator in the context that would save such a map gets it recomputed in
+    its backward pass.
 
     Args:
-        function (Callable): Takes x, yields each map as soon as it is made,
-            before anything uses it.
-        x (Tensor): What all of them follow from; is kept.
+        function (Callable): Takes x, yields each map when it is computed,
+            before an operator uses it.
+        x (Tensor): The input of all of them; it is kept.
     """
 
     def __init__(self, function: Callable[[Tensor], Iterator[Tensor]],
@@ -57,10 +57,10 @@ class Recomputed:
 
 
 def records_eagerly(*tensors: Tensor | None) -> bool:
-    """Whether autograd keeps maps that follow from these now, and would keep
-    what it need not.
+    """Whether autograd would keep maps that are computed from these tensors,
+    in eager mode.
 
-    Not in a compiler's graph, nor in a trace, which must be the same with and
+    False in a compiler's graph and in a trace, which must be the same with and
     without gradients.
     """
     return torch.is_grad_enabled() and not (

@@ -23,8 +23,8 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:
-    """What instructions this machine's CPU has, as the system lists them; its
-    name where it lists none."""
+    """The instruction sets of this machine's CPU, as the system lists them;
+    the CPU's name if it lists none."""
     try:
         with open(cpuinfo) as lines:
             for line in lines:
@@ -36,14 +36,19 @@ def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:
     return f'{platform.machine()} {platform.processor()}'
 
 
-def library_path() -> Path:
-    """Where the compiled kernel is, or would be: one for each source, torch
-    and kind of CPU, as machines may share a home folder."""
+def cache_folder() -> Path:
+    """This package's folder in the user's cache, ``$XDG_CACHE_HOME``, by
+    default ``~/.cache``."""
     cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(cache, 'mmdet_scconv')
+
+
+def library_path() -> Path:
+    """Path of the compiled kernel. It differs by source, torch version and
+    kind of CPU, as machines may share a home folder."""
     key = hashlib.sha256(SOURCE.read_bytes() + cpu_features().encode())
-    return Path(cache, 'mmdet_scconv',
-                f'{key.hexdigest()[:16]}-torch{torch.__version__}',
-                f'{NAME}.so')
+    return (cache_folder() /
+            f'{key.hexdigest()[:16]}-torch{torch.__version__}' / f'{NAME}.so')
 
 
 def build() -> Path:
@@ -69,8 +74,8 @@ def build() -> Path:
 
 @contextmanager
 def ninja_in_reach() -> Iterator[None]:
-    """Let torch find the ninja beside this Python, also where the environment
-    is not activated."""
+    """Let torch find the ninja of this Python's environment, even if that is
+    not activated."""
     before = os.environ.get('PATH', os.defpath)
     os.environ['PATH'] = sysconfig.get_path('scripts') + os.pathsep + before
     try:
@@ -99,7 +104,7 @@ def fake_sru_gate_backward(grad_first: Tensor, grad_second: Tensor, x: Tensor,
 
 
 def load_library() -> bool:
-    """Load the kernel if it was built; whether it was."""
+    """Load the kernel; returns whether it was built."""
     try:
         torch.ops.load_library(str(library_path()))
     except OSError:  # not there, or not for this machine

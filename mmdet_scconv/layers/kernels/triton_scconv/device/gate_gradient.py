@@ -105,6 +105,19 @@ def gradients_of_block(x, d_squeezed, p, p_mask, c1, half_mask, HALF, sc, sp,
     return x1, x2, logit1, logit2, direct1, direct2
 
 
+@triton.jit
+def channels_of_program(affine, C, BK: tl.constexpr):
+    """The first half's channels of this program and their mask; scales,
+    offsets, means and inverse deviations of a sample's logits: scale and
+    offset of the first half, then of the second, then the others alike."""
+    HALF = C // 2
+    c1 = tl.program_id(0) * BK + tl.arange(0, BK)
+    half_mask = c1 < HALF
+    a1, b1, a2, b2 = load_affines(affine, c1, half_mask, HALF, C)
+    m1, r1, m2, r2 = load_affines(affine + 2 * C, c1, half_mask, HALF, C)
+    return c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2
+
+
 @triton.jit(do_not_specialize=SIZES)
 def gate_sums_kernel(
         x, affine, d_squeezed, partial, up_weight, up_gamma, up_var,
@@ -118,12 +131,8 @@ def gate_sums_kernel(
     block = tl.program_id(1)
     blocks = tl.num_programs(1)
     HALF = C // 2
-    c1 = tl.program_id(0) * BK + tl.arange(0, BK)
-    half_mask = c1 < HALF
-    affine_n = affine + n * 4 * C
-    a1, b1, a2, b2 = load_affines(affine_n, c1, half_mask, HALF, C)
-    m1, r1, m2, r2 = load_affines(affine_n + 2 * C, c1, half_mask, HALF,
-                                  C)
+    c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2 = channels_of_program(
+        affine + n * 4 * C, C, BK)
     up_1, low_2, up_2, low_1 = scaled_squeezes(
         up_weight, up_gamma, up_var, up_eps, low_weight, low_gamma, low_var,
         low_eps, c1, half_mask, C, up_channels, U, T,
@@ -197,12 +206,8 @@ def gate_input_gradient_kernel(
     block = tl.program_id(1)
     blocks = tl.num_programs(1)
     HALF = C // 2
-    c1 = tl.program_id(0) * BK + tl.arange(0, BK)
-    half_mask = c1 < HALF
-    affine_n = affine + n * 4 * C
-    a1, b1, a2, b2 = load_affines(affine_n, c1, half_mask, HALF, C)
-    m1, r1, m2, r2 = load_affines(affine_n + 2 * C, c1, half_mask, HALF,
-                                  C)
+    c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2 = channels_of_program(
+        affine + n * 4 * C, C, BK)
     width = C // GROUPS
     means = group_means + n * 2 * GROUPS
     g1, k1 = load_affine(means, c1 // width, half_mask, GROUPS)
