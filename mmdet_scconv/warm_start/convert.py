@@ -1,10 +1,8 @@
 """Converts a ResNet checkpoint to an SCConv-ResNet checkpoint: reads and
 writes the files, shows progress."""
 import datetime
-import json
-import os
+import math
 import os.path as osp
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -17,7 +15,6 @@ from mmengine.config import Config
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..atomic import write_atomically
 from ..backbones import SwapResNet
 from ..pretrained import (
     local_file,
@@ -25,18 +22,15 @@ from ..pretrained import (
     read_state_dict,
     sha256_of,
 )
-from ..pretrained.key_names import (
-    find_prefix,
-    resnet_settings,
-    resnet_state_dict,
-)
+from ..pretrained.key_names import resnet_settings, resnet_state_dict
 from ..version import __version__
 from . import images
-from .cache import store_fitted
+from .converted_file import check_whole, last_layer, merge, save
 from .distill import distill_network
 from .layers import LayerReport
 from .network import fit_network
 from .pairs import build_pair
+from .start import NUM_IMAGES, SIZE
 
 METHODS = ('copy', 'fit', 'distill')
 CLASSIFIER = 'ImageClassifier'
@@ -59,7 +53,8 @@ class Conversion:
         folder (str | None): Folder with images.
         generated (bool): Whether to use random images with the spectrum of
             photographs instead.
-        num_images (int): Defaults to 64.
+        num_images (int | None): Defaults to as many as have the area of 64
+            of 224 pixels, as at the start of a training.
         size (int): Side of the crops in pixels. Defaults to 224.
         steps (int): Of the distillation, 32 crops each. Defaults to 200.
         lr (float): Of the distillation. Defaults to 1e-3.
@@ -73,7 +68,7 @@ class Conversion:
     config: str | None = None
     folder: str | None = None
     generated: bool = False
-    num_images: int = 64
+    num_images: int | None = None
     size: int = 224
     steps: int = 200
     lr: float = 1e-3
@@ -89,7 +84,8 @@ class Conversion:
             raise ValueError(f'method={self.method!r} is not valid: one of '
                              f'{METHODS}')
         for name, minimum in (('num_images', 2), ('size', 32), ('steps', 1)):
-            if getattr(self, name) < minimum:
+            value = getattr(self, name)
+            if value is not None and value < minimum:
                 raise ValueError(f'{name}={getattr(self, name)!r} is not '
                                  f'valid: an int >= {minimum}')
         if self.method != 'copy' and not (self.config or self.folder
@@ -97,6 +93,11 @@ class Conversion:
             raise ValueError(
                 f'method={self.method!r} needs images: name a folder or a '
                 'detection config, or ask for generated ones')
+
+    def count(self) -> int:
+        """How many images are to be taken."""
+        area = NUM_IMAGES * SIZE**2
+        return self.num_images or max(2, math.ceil(area / self.size**2))
 
     def source_of_images(self) -> str:
         if self.folder:
@@ -125,7 +126,7 @@ def load_images(options: Conversion, cfg: Config | None) -> Tensor:
     """Normalised crops, the same for the same options: (N, 3, size, size).
     """
     rng = np.random.default_rng(options.seed)
-    count, size = options.num_images, options.size
+    count, size = options.count(), options.size
     if options.folder:
         source = images.from_folder(options.folder, count, size, rng)
     elif options.generated:
@@ -134,79 +135,6 @@ def load_images(options: Conversion, cfg: Config | None) -> Tensor:
         source = images.from_config(cfg, count, rng)
     return torch.cat(images.batches(
         source, size, rng, cfg and cfg.model.get('data_preprocessor')))
-
-
-def check_whole(state_dict: Mapping[str, Tensor], out: str,
-                classifier: bool) -> None:
-    """Check that a converted file can be loaded as a whole detector.
-
-    Raises:
-        ValueError: If the source is no detector of MMDetection's names, or
-            ``out`` is a format that ``load_from`` does not read.
-    """
-    if out.endswith('.safetensors'):
-        raise ValueError(f'out={out!r} is not valid with whole=True: '
-                         'load_from does not read .safetensors, name a .pth')
-    if classifier:
-        return
-    prefix = find_prefix(state_dict)
-    instead = ('without whole (--whole-detector) its ResNet is converted, for '
-               "init_cfg=dict(type='Pretrained') of a backbone")
-    if prefix.split('.')[-2:] != ['backbone', '']:
-        raise ValueError(
-            'whole=True keeps the neck and heads of a detector of '
-            "MMDetection, whose ResNet lies under 'backbone.'; this file has "
-            f'one under {prefix!r}, and nothing beside it would fit' +
-            (" (torchvision's detectors have other heads)"
-             if prefix.endswith('backbone.body.') else '') + f': {instead}')
-    if all(name.startswith(prefix) for name in state_dict):
-        raise ValueError('whole=True: there is nothing beside the backbone '
-                         f'in the file: {instead}')
-
-
-def save(path: str, state_dict: Mapping[str, Tensor], meta: dict) -> None:
-    """Write a checkpoint atomically, as safetensors if its name ends so.
-
-    Raises:
-        ImportError: If safetensors is needed and missing.
-        OSError: If it cannot be written.
-    """
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    if path.endswith('.safetensors'):
-        from safetensors.torch import save as to_bytes
-        write_atomically(path, to_bytes(
-            {k: v.contiguous() for k, v in state_dict.items()},
-            metadata=dict(meta=json.dumps(meta))))
-    else:
-        store_fitted(path, dict(meta=meta, state_dict=dict(state_dict)))
-
-
-def merge(given: Mapping[str, Tensor], weights: Mapping[str, Tensor],
-          backbone: Mapping[str, Tensor],
-          classifier: bool) -> dict[str, Tensor]:
-    """The state dict of the converted backbone with the other weights of the
-    source.
-
-    Args:
-        given (Mapping): The source.
-        weights (Mapping): Its ResNet, names without prefix.
-        backbone (Mapping): The converted backbone.
-        classifier (bool): Whether names are to be those of
-            :class:`ImageClassifier`.
-    """
-    prefix = find_prefix(given)
-    others = {k: v for k, v in given.items()
-              if k.removeprefix(prefix) not in weights}
-    if classifier:
-        others = {f'fc.{k}': v for k, v in last_layer(others).items()}
-        prefix = 'backbone.'
-    return others | {prefix + k: v for k, v in backbone.items()}
-
-
-def last_layer(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weight and bias of a classifier's last layer, ``fc`` or ``linear``."""
-    return {key.rsplit('.', 1)[-1]: value for key, value in given.items()
-            if re.search(r'(^|\.)(fc|linear)\.(weight|bias)$', key)}
 
 
 def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,

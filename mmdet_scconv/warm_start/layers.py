@@ -2,6 +2,7 @@
 """
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -124,7 +125,8 @@ def fit_closed_form(layer: nn.Module, x: Tensor, target: Target,
     if shortcut is not None:
         target = target.corrected(shortcut)
     if isinstance(layer, SCConv) and layer.units == 'S+C':
-        x = layer.sru(x)
+        # a few images at a time, as it needs memory for several copies
+        x = torch.cat([layer.sru(part) for part in x.split(8)])
     features = form.features(x, target.positions)
     scale = target.scale
     values = target.values.double() * scale

@@ -106,7 +106,9 @@ def fit(network: nn.Module, dense: nn.Module, batch: Tensor) -> dict:
         dict: ``state_dict``: what a fit gives beside the dense network's
             tensors. ``reports``: the fields of each :class:`LayerReport`.
     """
-    fitted = copy.deepcopy(network).cpu()
+    # the dense network has its weights, they need not be copied
+    kept = network.__dict__.get('_dense_weights', {})
+    fitted = copy.deepcopy(network, {id(kept): {}}).cpu()
     names = swapped_names(fitted, dense)
     with Progress(TextColumn('fitting {task.description}'), BarColumn(),
                   MofNCompleteColumn(), TimeElapsedColumn(),

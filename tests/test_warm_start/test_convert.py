@@ -192,6 +192,15 @@ def test_bad_options(options, message, source, tmp_path):
         converted(source, tmp_path / 'out.pth', **options)
 
 
+@pytest.mark.parametrize('options,count', [
+    ({}, 64), (dict(size=112), 256), (dict(size=4000), 2),
+    (dict(size=112, num_images=5), 5),
+])
+def test_small_images_are_more_images(options, count):
+    """As at the start of a training."""
+    assert Conversion(**options).count() == count
+
+
 def test_folder_without_images(source, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='no images in the folder'):

@@ -63,7 +63,9 @@ def parse_args():
         action=DictAction,
         help='options of SCConv, e.g. alpha=0.75')
     parser.add_argument(
-        '--num-images', type=int, default=64, help='default: 64')
+        '--num-images',
+        type=int,
+        help='default: as many as have the area of 64 of 224 pixels')
     parser.add_argument(
         '--size',
         type=int,
