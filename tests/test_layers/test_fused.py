@@ -247,6 +247,22 @@ def test_a_sum_of_gamma_near_zero(kernel, total, by_kernel, monkeypatch):
     assert all(t.isfinite().all() for t in (out, *grads))
 
 
+@pytest.mark.parametrize('by_kernel', [False, True])
+def test_a_sum_of_gamma_near_zero_in_bfloat16(kernel, by_kernel, monkeypatch):
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
+    fused, reference = pair(False)
+    with torch.no_grad():
+        fused.sru.gn.weight.copy_(torch.linspace(-1, 1, 64))
+    reference.load_state_dict(fused.state_dict())
+    x = torch.randn(2, 64, 8, 8).to(torch.bfloat16,
+                                    memory_format=torch.channels_last)
+    with torch.autocast('cpu', torch.bfloat16):
+        out, grads = run(fused, x)
+    expected = reference.double()(x.double())
+    assert (out.double() - expected).norm() < 0.03 * expected.norm()
+    assert all(t.isfinite().all() for t in (out, *grads))
+
+
 @pytest.mark.parametrize('batch', [1, 2])
 @pytest.mark.parametrize('options', [{}, dict(stride=2), dict(alpha=0.75)],
                          ids=str)

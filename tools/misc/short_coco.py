@@ -8,7 +8,6 @@ of its size, too. For times and memory; what is learnt says nothing. Then:
 
     python tools/train.py FOLDER/config.py [--amp]
 """
-import argparse
 import os.path as osp
 from pathlib import Path
 
@@ -16,13 +15,12 @@ import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from torch import Tensor
 
 from mmdet_scconv.benchmark import models
 from mmdet_scconv.benchmark.cases import Case
-from mmdet_scconv.cli import errors_in_one_line, read_config_file
+from mmdet_scconv.cli import errors_in_one_line, new_parser
+from mmdet_scconv.config import read_config
 from mmdet_scconv.datasets.rehearsal import write_coco_sample
 
 COCO = osp.join('data', 'coco', 'annotations', 'instances_train2017.json')
@@ -30,9 +28,7 @@ RESIZED = 2  # the transform that sets the size, in MMDetection's pipeline
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help="of one of the COCO table's rows")
     parser.add_argument('folder')
     parser.add_argument(
@@ -75,10 +71,7 @@ def main():
     args = parse_args()
     folder = Path(args.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    init_default_scope('mmdet')
-    cfg = read_config_file(args.config)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
+    cfg = read_config(args.config)
     count = args.iterations * args.batch
     generated = not osp.exists(COCO)
     if generated:
