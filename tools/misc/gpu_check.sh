@@ -24,7 +24,9 @@
 #           kernels run in Triton's interpreter; no CUDA graphs, torch.compile
 #           or AMP, and the demo is left to `make demo`.
 #
-# Each step has its own time limit: layers and backbones need less than 6
+# Each step has its own time limit. On a machine where Triton has not compiled
+# the kernels yet, this takes most of the time of the first steps (minutes; it
+# keeps them in ~/.triton); with them layers and backbones need less than 6
 # minutes together. PYTHON names the interpreter (default: python3).
 set -u
 cd "$(dirname "$0")/../.." || exit
@@ -136,7 +138,7 @@ run_tests() {
   local options=(-q -x -p no:cacheprovider --noconftest
     tests/test_layers/test_triton.py)
   if [[ $device == cuda ]]; then
-    step tests 150 "$python" -m pytest "${options[@]}"
+    step tests 400 "$python" -m pytest "${options[@]}"
   else
     step tests 150 env TRITON_INTERPRET=1 OMP_NUM_THREADS=1 "$python" \
       -m pytest "${options[@]}" -k 'launches or cuda_graph'
@@ -145,9 +147,9 @@ run_tests() {
 }
 
 run_layers() {
-  bench layers-inference 60 dense scconv scconv:textbook scconv:deploy \
+  bench layers-inference 200 dense scconv scconv:textbook scconv:deploy \
     --part layer --execution "${modes[@]}" --dtype "${dtypes[@]}"
-  bench layers-training 45 dense scconv scconv:textbook --part layer \
+  bench layers-training 200 dense scconv scconv:textbook --part layer \
     --task training --regime norm-eval --execution "${modes[@]}" \
     --dtype "${dtypes[@]}"
 }
@@ -160,9 +162,9 @@ run_backbones() {
   fi
   local dtype
   for dtype in "${dtypes[@]}"; do
-    bench "backbones-inference-$dtype" 50 "$dense" "$ours" "$ours:textbook" \
+    bench "backbones-inference-$dtype" 150 "$dense" "$ours" "$ours:textbook" \
       "$ours:deploy" --execution "${modes[@]}" --dtype "$dtype"
-    bench "backbones-training-$dtype" 50 "$dense" "$ours" "$ours:textbook" \
+    bench "backbones-training-$dtype" 150 "$dense" "$ours" "$ours:textbook" \
       --task training --execution "${modes[@]}" --dtype "$dtype"
     if [[ $device == cuda && $dtype == bf16 ]]; then
       bench backbones-compile-bf16 75 "$dense" "$ours" --execution compile \
