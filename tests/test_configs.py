@@ -19,9 +19,10 @@ from torch import nn
 from mmdet_scconv.paper.rows import TABLES
 
 # of the rows only SCConv's R50 runs each time, and the digits' R50 rows: all
-# others differ in the backbone alone, as tests below say; classifiers:
-# test_classification
-SLOW = ('configs/ablation/', 'configs/scratch/faster-rcnn_r50-',
+# others differ in the backbone alone, as tests below say; RTMDet and YOLOX run
+# each time on one's own data and on digits; classifiers: test_classification
+SLOW = ('configs/ablation/', 'configs/scratch/', 'configs/rtmdet/',
+        'configs/yolox/',
         'configs/scconv/faster-rcnn_r50_', 'configs/scconv/faster-rcnn_r101_',
         'configs/scconv/faster-rcnn_scconv-r101_',
         'configs/scconv/faster-rcnn_slimconv-',

@@ -48,6 +48,7 @@ def stub(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_layers(tmp_path):
     """The very commands, with tiny sizes."""
     code, output, errors = check('--device', 'cpu', '--out', tmp_path,
