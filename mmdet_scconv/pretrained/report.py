@@ -1,17 +1,18 @@
 """Reports for a log: what was loaded, what was swapped."""
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
 
 
-class Report:
+class Report(ABC):
     """A report of a few lines; subclasses define :meth:`lines`."""
 
+    @abstractmethod
     def lines(self) -> Iterator[tuple[int, str]]:
         """The lines, each with its logging level."""
-        raise NotImplementedError
 
     def log(self) -> None:
         for level, line in self.lines():
