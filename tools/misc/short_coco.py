@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmdet_scconv.benchmark import models
 from mmdet_scconv.benchmark.cases import Case
-from mmdet_scconv.cli import errors_in_one_line, new_parser
+from mmdet_scconv.cli import at_least, errors_in_one_line, new_parser
 from mmdet_scconv.config import read_config
 from mmdet_scconv.datasets.rehearsal import write_coco_sample
 
@@ -32,16 +32,14 @@ def parse_args():
     parser.add_argument('config', help="of one of the COCO table's rows")
     parser.add_argument('folder')
     parser.add_argument(
-        '--iterations', type=int, default=100, help='default: 100')
+        '--iterations', type=at_least(1), default=100, help='default: 100')
     parser.add_argument(
-        '--batch', type=int, default=2, help='images a step (default: 2)')
+        '--batch', type=at_least(1), default=2,
+        help='images a step (default: 2)')
     parser.add_argument(
-        '--size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'),
+        '--size', nargs=2, type=at_least(1), metavar=('HEIGHT', 'WIDTH'),
         help="of the network's input, in pixels (default: as in CONFIG)")
-    args = parser.parse_args()
-    if min(args.iterations, args.batch, *(args.size or ())) < 1:
-        parser.error('--iterations, --batch and --size: numbers >= 1')
-    return args
+    return parser.parse_args()
 
 
 def use_generated_images(cfg: Config, folder: Path, count: int) -> None:
