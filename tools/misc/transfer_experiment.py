@@ -41,8 +41,10 @@ FROZEN = dict(frozen_stages=1, norm_eval=True)
 LEARNS = dict(frozen_stages=-1, norm_eval=False)
 SYSTEMS = {
     'dense': dict(type='ResNet', **FROZEN),
+    'dense, all learns': dict(type='ResNet', **LEARNS),
     'SCConv': dict(type='SCConvResNet', **FROZEN),
     'SCConv, generated images': dict(type='SCConvResNet', **FROZEN),
+    'SCConv, all learns': dict(type='SCConvResNet', **LEARNS),
     'SCConv, random': dict(
         type='SCConvResNet', swapped_init='random', **LEARNS),
     'SPConv': dict(
