@@ -35,6 +35,7 @@ DETECTORS = {
     'faster-rcnn': CONFIGS / 'digits/faster-rcnn_r50_fpn_6e_digits.py',
     'rtmdet': CONFIGS / 'digits/rtmdet_tiny_9e_digits.py',
     'yolox': CONFIGS / 'digits/yolox_tiny_9e_digits.py',
+    'readme': CONFIGS.parent / 'README.md',
 }
 VOC_FORMAT = CONFIGS / '_base_/datasets/voc_format.py'
 CLASSIFIER = CONFIGS / '_base_/classifier_cifar10-folders.py'
@@ -57,12 +58,13 @@ SYSTEMS = {
     'SlimConv': dict(
         type='SlimConvResNet', conv2_cfg=dict(k='1'), **FROZEN),
 }
-# RTMDet and YOLOX freeze nothing.
+# The detectors with two systems. RTMDet and YOLOX freeze nothing.
 SWAPPED = {
     'rtmdet': dict(type='Swapped', module=dict(type='CSPNeXt'),
                    conv=dict(type='SCConv')),
     'yolox': dict(type='Swapped', module=dict(type='CSPDarknet'),
                   conv=dict(type='SCConv')),
+    'readme': dict(type='SCConvResNet'),
 }
 GENERATED = 'SCConv, generated images'
 CONVERTED = ('SCConv', GENERATED, 'SPConv', 'SlimConv')
@@ -81,7 +83,8 @@ def parse_args():
     parser.add_argument(
         '--detector', choices=DETECTORS, default='faster-rcnn',
         help='default: faster-rcnn; the others have the systems dense and '
-        'SCConv')
+        "SCConv. readme: the README's config with SCConvResNet, at a quarter "
+        'of its width, with its own schedule, for --voc-format')
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
         '--voc-format',
@@ -128,6 +131,8 @@ def parse_args():
                          f'{args.detector}; allowed: {", ".join(known)}')
     if args.image_folders and args.detector in SWAPPED:
         parser.error('--image-folders is for --detector faster-rcnn')
+    if args.detector == 'readme' and not args.voc_format:
+        parser.error('--detector readme needs --voc-format')
     return args
 
 
@@ -157,9 +162,26 @@ def digits(root: Path, seed: int, detector: str) -> Config:
     return cfg
 
 
+def readme() -> Config:
+    """The README's config, a stock one with two lines, at a quarter of the
+    width; its learning rate is scaled to the size of the batch."""
+    text = DETECTORS['readme'].read_text()
+    section = text[text.index('## Swap the backbone'):]
+    cfg = Config.fromstring(
+        section.split('```python\n')[1].split('```')[0], '.py')
+    cfg.model.backbone.update(type='ResNet', base_channels=16)
+    cfg.model.neck.update(in_channels=[64, 128, 256, 512], out_channels=64)
+    cfg.model.rpn_head.update(in_channels=64, feat_channels=64)
+    cfg.model.roi_head.bbox_roi_extractor.out_channels = 64
+    cfg.model.roi_head.bbox_head.update(in_channels=64, fc_out_channels=256)
+    cfg.auto_scale_lr.enable = True
+    return cfg
+
+
 def voc_format(folder: str, classes: list[str], scale: list[int],
                detector: str) -> Config:
-    cfg = Config.fromfile(DETECTORS[detector])
+    cfg = (readme() if detector == 'readme' else
+           Config.fromfile(DETECTORS[detector]))
     data = Config.fromfile(VOC_FORMAT)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader',
                  'val_evaluator', 'test_evaluator'):
@@ -198,6 +220,7 @@ def image_folders(folder: str, scale: list[int]) -> Config:
 
 def source(root: Path, detector: str) -> str:
     """Checkpoint of the dense detector that all start from."""
+    detector = 'faster-rcnn' if detector == 'readme' else detector
     work_dir = root / 'source'
     if not last_checkpoint(str(work_dir)):
         cfg = digits(root, SOURCE_SEED, detector)
@@ -278,8 +301,11 @@ class Experiment:
                   scalars[f'val/{metric}'].data[0])
 
     def from_scratch(self, system: str, seed: int) -> None:
-        if not self.is_done(SCRATCH, system, seed):
-            self.train(SCRATCH, system, seed, self.config(system, seed))
+        if self.is_done(SCRATCH, system, seed):
+            return
+        cfg = self.config(system, seed)
+        cfg.model.backbone.init_cfg = None
+        self.train(SCRATCH, system, seed, cfg)
 
     def transfer(self, system: str, seed: int) -> None:
         """Train a detector whose backbone starts from the source's."""
