@@ -6,7 +6,7 @@ from torch import Tensor
 from triton import cdiv
 
 from .device import fuse, squeeze
-from .launch import Launch, is_channels_last, power_of_2
+from .launch import Launch, is_channels_last, launch_in_order, power_of_2
 from .parameters import Options, Parameters
 from .plan import Plan, k_blocks, plan_of
 
@@ -89,10 +89,13 @@ def run_forward(x: Tensor, p: Parameters, options: Options,
         dtype=dtype, device=x.device,
         memory_format=torch.channels_last
         if channels_last else torch.contiguous_format)
-    plan.moments(x, moments)
-    plan.first_squeeze(x, moments, affine, squeezed, sums, *p.gate,
-                       *p.squeezes)
-    plan.reduce(sums, reduced)
-    plan.softmax(reduced, coefficients, packed, *p.fuse, *(post or (y, y)))
-    plan.fuse(squeezed, coefficients, packed, y)
+    launch_in_order(
+        (plan.moments, x, moments),
+        (plan.first_squeeze, x, moments, affine, squeezed, sums, *p.gate,
+         *p.squeezes),
+        (plan.reduce, sums, reduced),
+        (plan.softmax, reduced, coefficients, packed, *p.fuse,
+         *(post or (y, y))),
+        (plan.fuse, squeezed, coefficients, packed, y),
+    )
     return y, kept, packed
