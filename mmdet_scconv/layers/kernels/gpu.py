@@ -4,7 +4,6 @@ Triton comes with torch's CUDA builds. Nothing has to be compiled beforehand,
 and everything works without it. ``MMDET_SCCONV_TRITON=0`` in the environment
 turns the kernels off, ``implementation='torch'`` those of one layer.
 """
-import copy
 import importlib.util
 import os
 
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .compare import compare, small_layer
+from ..common import is_recorded
+from .compare import Use, compare, small_layer
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -39,8 +39,7 @@ def fits(conv: nn.Module, x: Tensor) -> bool:
                 and norm.weight is not None):
             return False
     return can_run(x, conv.out_channels, cru.squeeze_up.out_channels,
-                   cru.squeeze_low.out_channels) and is_right(
-                       conv, x.device, compute_dtype(x))
+                   cru.squeeze_low.out_channels) and is_right(conv, x)
 
 
 def can_run(x: Tensor, out_channels: int, up: int, low: int) -> bool:
@@ -56,12 +55,11 @@ def can_run(x: Tensor, out_channels: int, up: int, low: int) -> bool:
 
 
 def fits_deployed(conv: nn.Module, x: Tensor) -> bool:
-    """:func:`fits` of a DeployedSCConv: where those of a small layer were
-    right."""
+    """:func:`fits` of a DeployedSCConv."""
     return ((x.is_cuda or INTERPRETED)
             and can_run(x, conv.out_channels, len(conv.squeeze_up_bias),
                         len(conv.squeeze_low_bias))
-            and is_right_in_general(x.device, compute_dtype(x)))
+            and is_right(conv, x))
 
 
 def deployed_scconv(conv: nn.Module, x: Tensor) -> Tensor:
@@ -80,13 +78,18 @@ def deployed_scconv(conv: nn.Module, x: Tensor) -> Tensor:
         [conv.scale, conv.shift])
 
 
-def is_right(conv: nn.Module, device: torch.device,
-             dtype: torch.dtype) -> bool:
+def is_right(conv: nn.Module, x: Tensor) -> bool:
     """Whether the kernels may be used: not turned off, and right when they
-    were compared, on this device at the first use of each form of layer."""
+    were compared, at the first such use of each form of layer."""
+    gradients = torch.is_grad_enabled() and not conv.deployed
     if torch.compiler.is_compiling():
-        return is_right_in_general(device, dtype)
-    return compared(conv, device, dtype)
+        return is_right_in_general(x.device, x.dtype, compute_dtype(x),
+                                   gradients)
+    use = Use(x.device, x.dtype, compute_dtype(x),
+              not x.is_contiguous() or x.is_contiguous(
+                  memory_format=torch.channels_last),
+              gradients and is_recorded(x, *tensors_of(conv)))
+    return compared(conv, use)
 
 
 def is_turned_on() -> bool:
@@ -94,28 +97,41 @@ def is_turned_on() -> bool:
     return os.environ.get('MMDET_SCCONV_TRITON') != '0'
 
 
-def compared(conv: nn.Module, device: torch.device,
-             dtype: torch.dtype) -> bool:
+def compared(conv: nn.Module, use: Use) -> bool:
     """The result of :func:`compare`, from before if there was one."""
-    key = (options_of(conv), conv.in_channels, conv.out_channels,
-           conv.cru.squeeze_up.out_channels,
-           conv.cru.squeeze_low.out_channels, device, dtype)
-    if key not in COMPARED:
-        if device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
-            return False  # nothing can be compared in a CUDA graph
-        COMPARED[key] = is_turned_on() and compare(
-            copy.deepcopy(conv), scconv, device, dtype)
-    return COMPARED[key]
+    form = form_of(conv)
+    right = COMPARED.get((form, use))
+    if right is None and not use.gradients:
+        right = COMPARED.get((form, use._replace(gradients=True)))
+    if right is not None:
+        return right
+    if use.device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
+        return False  # nothing can be compared in a CUDA graph
+    right = COMPARED[form, use] = is_turned_on() and compare(
+        conv, form[1], deployed_scconv if conv.deployed else scconv, use)
+    return right
 
 
-# forms of layers that were compared, and whether they were right
-COMPARED: dict[tuple, bool] = {}
+# forms of layers and their uses that were compared; whether they were right
+COMPARED: dict[tuple[tuple, Use], bool] = {}
+
+
+def form_of(conv: nn.Module) -> tuple:
+    """Options, and widths of input, output and both squeezed maps."""
+    if conv.deployed:
+        return (conv.triton_options, len(conv.gate_weight), conv.out_channels,
+                len(conv.squeeze_up_bias), len(conv.squeeze_low_bias), True)
+    cru = conv.cru
+    return (options_of(conv), conv.in_channels, conv.out_channels,
+            cru.squeeze_up.out_channels, cru.squeeze_low.out_channels, False)
 
 
 @torch.compiler.assume_constant_result
-def is_right_in_general(device: torch.device, dtype: torch.dtype) -> bool:
-    """:func:`is_right` of a small layer, for compilers and deployed layers."""
-    return compared(small_layer(), device, dtype)
+def is_right_in_general(device: torch.device, dtype: torch.dtype,
+                        compute_dtype: torch.dtype, gradients: bool) -> bool:
+    """:func:`is_right` of a small layer, for compilers."""
+    return compared(small_layer(),
+                    Use(device, dtype, compute_dtype, True, gradients))
 
 
 def tensors_of(conv: nn.Module) -> list[Tensor]:
