@@ -118,7 +118,10 @@ def results(layer: nn.Module, x: Tensor, function: Callable,
         found = [out]
         if gradients:
             generator = torch.Generator().manual_seed(1)
-            weights = torch.randn(out.shape, generator=generator).to(out)
+            weights = torch.randn(out.shape, generator=generator).to(
+                out.device, out.dtype, memory_format=torch.channels_last
+                if out.is_contiguous(memory_format=torch.channels_last)
+                else torch.contiguous_format)
             inputs = [x, *layer.sru.parameters(), *layer.cru.parameters()]
             found += torch.autograd.grad((out * weights).sum(), inputs)
     return [t.double().cpu() for t in found]
