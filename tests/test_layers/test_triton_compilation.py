@@ -3,6 +3,7 @@
 Nothing is launched; in most tests nothing is compiled either, what would be
 is counted.
 """
+import contextlib
 import sys
 from pathlib import Path
 
@@ -111,6 +112,37 @@ def test_sizes_of_contiguous_maps(use, forms):
     # those that read or write x, y, dY or dx
     of_maps = 9 if use == 'training' else 3
     assert len(forms) == (15 if use == 'training' else 5) + of_maps
+
+
+def test_a_map_that_begins_anywhere(forms):
+    """As a part of the channels of one image. A launch is used again for all
+    maps of a size: one compiled for whole ones must fit it."""
+    conv = layer()
+    whole = torch.empty(1, 64, 5, 7, dtype=torch.bfloat16)
+    part = torch.empty(1, 65, 5, 7, dtype=torch.bfloat16)[:, 1:]
+    assert part.is_contiguous() and part.data_ptr() % 16
+    for x in (whole, part):
+        out = gpu.scconv(conv, x.requires_grad_())
+        out.backward(torch.empty_like(out))
+    assert len(forms) == 15
+
+
+def test_the_device_of_the_map(nothing_launched, monkeypatch):
+    """Not the current one: init_detector(..., device='cuda:1')."""
+    entered, launched = [], []
+
+    @contextlib.contextmanager
+    def device_of(x):
+        entered.append(x)
+        yield
+        entered.pop()
+
+    monkeypatch.setattr(torch.cuda, 'device_of', device_of)
+    monkeypatch.setattr(triton_scconv.Launch, 'compile', lambda *args: None)
+    monkeypatch.setattr(triton_scconv.Launch, '__call__',
+                        lambda *args: launched.append(list(entered)))
+    run(layer(), 'training', (5, 7))
+    assert [len(tensors) for tensors in launched] == [1] * 15
 
 
 @pytest.mark.parametrize('layout', LAYOUTS, ids=str)

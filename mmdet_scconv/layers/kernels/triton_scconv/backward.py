@@ -13,6 +13,7 @@ from .device import (
 )
 from .launch import (
     Launch,
+    aligned,
     dense,
     is_channels_last,
     launch_in_order,
@@ -183,7 +184,7 @@ class BackwardPlan(Plan):
 def run_backward(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
                  p: Parameters, options: Options) -> dict[str, Tensor]:
     """Gradients of x and of the trained parameters, by name."""
-    dy = dense(dy)
+    dy, x = aligned(dense(dy)), aligned(x)
     plan = plan_of(BackwardPlan, x, is_channels_last(x), dy.dtype, p, options,
                    False, is_channels_last(dy))
     affine, reduced, coefficients = kept.split(plan.kept_sizes)

@@ -6,7 +6,13 @@ from torch import Tensor
 from triton import cdiv
 
 from .device import fuse, squeeze
-from .launch import Launch, is_channels_last, launch_in_order, power_of_2
+from .launch import (
+    Launch,
+    aligned,
+    is_channels_last,
+    launch_in_order,
+    power_of_2,
+)
 from .parameters import Options, Parameters
 from .plan import Plan, k_blocks, plan_of
 
@@ -72,6 +78,7 @@ def run_forward(x: Tensor, p: Parameters, options: Options,
         post (tuple): Of a deployed SCConv, scale and shift of the norm
             behind it.
     """
+    x = aligned(x)
     channels_last = is_channels_last(x)
     plan = plan_of(ForwardPlan, x, channels_last, dtype, p, options,
                    bool(post))

@@ -22,6 +22,12 @@ def dense(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def aligned(x: Tensor) -> Tensor:
+    """A map that begins at a multiple of 16 bytes, as those do for which a
+    kernel was compiled; a part of another map may not."""
+    return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
 def map_strides(channels: int, pixels: int,
                 channels_last: bool) -> tuple[int, int, int]:
     """Of samples, channels and pixels."""
@@ -84,10 +90,12 @@ def launch_in_order(*launches: tuple) -> None:
         launches (tuple): Each a :class:`Launch` and its tensors.
     """
     waiting = [launch for launch in launches if launch[0].runner is None]
-    if waiting:
-        compile_in_threads(waiting)
-    for launch, *tensors in launches:
-        launch(*tensors)
+    # Triton launches on the current device, which need not be the tensors'
+    with torch.cuda.device_of(launches[0][1]):
+        if waiting:
+            compile_in_threads(waiting)
+        for launch, *tensors in launches:
+            launch(*tensors)
 
 
 def compile_in_threads(launches: list[tuple]) -> None:
