@@ -30,24 +30,24 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 def fits(conv: nn.Module, x: Tensor) -> bool:
     """Whether the kernels can and should compute an SCConv of x."""
-    if not (x.is_cuda or INTERPRETED):
+    if not (HAS_TRITON and (x.is_cuda or INTERPRETED)):
         return False
-    cru = conv.cru
-    for norm in (cru.squeeze_up_bn, cru.squeeze_low_bn, cru.bn1, cru.bn2):
+    cru = conv._modules['cru']._modules  # as in tensors_of
+    for name in ('squeeze_up_bn', 'squeeze_low_bn', 'bn1', 'bn2'):
+        norm = cru[name]
         if not (isinstance(norm, _BatchNorm) and not norm.training
-                and norm.running_mean is not None
-                and norm.weight is not None):
+                and norm._buffers['running_mean'] is not None
+                and norm._parameters['weight'] is not None):
             return False
-    return can_run(x, conv.out_channels, cru.squeeze_up.out_channels,
-                   cru.squeeze_low.out_channels) and is_right(conv, x)
+    return can_run(x, form_of(conv)) and is_right(conv, x)
 
 
-def can_run(x: Tensor, out_channels: int, up: int, low: int) -> bool:
-    """Whether the kernels know the kind of input and these widths."""
-    if not HAS_TRITON or torch.jit.is_tracing() or \
-            torch.compiler.is_exporting():
+def can_run(x: Tensor, form: tuple) -> bool:
+    """Whether the kernels know the kind of input and this form of layer."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return False
     n, channels, height, width = x.shape
+    _, _, out_channels, up, low, _ = form
     widest = max(channels, out_channels, up + low)
     return (0 < x.numel() and n * height * width * widest < LIMIT
             and channels <= 2048 and low <= 512 and x.dtype in DTYPES
@@ -56,10 +56,8 @@ def can_run(x: Tensor, out_channels: int, up: int, low: int) -> bool:
 
 def fits_deployed(conv: nn.Module, x: Tensor) -> bool:
     """:func:`fits` of a DeployedSCConv."""
-    return ((x.is_cuda or INTERPRETED)
-            and can_run(x, conv.out_channels, len(conv.squeeze_up_bias),
-                        len(conv.squeeze_low_bias))
-            and is_right(conv, x))
+    return (HAS_TRITON and (x.is_cuda or INTERPRETED)
+            and can_run(x, form_of(conv)) and is_right(conv, x))
 
 
 def deployed_scconv(conv: nn.Module, x: Tensor) -> Tensor:
@@ -88,7 +86,8 @@ def is_right(conv: nn.Module, x: Tensor) -> bool:
     use = Use(x.device, x.dtype, compute_dtype(x),
               not x.is_contiguous() or x.is_contiguous(
                   memory_format=torch.channels_last),
-              gradients and is_recorded(x, *tensors_of(conv)))
+              gradients and (x.requires_grad
+                             or is_recorded(*tensors_of(conv))))
     return compared(conv, use)
 
 
@@ -117,13 +116,21 @@ COMPARED: dict[tuple[tuple, Use], bool] = {}
 
 
 def form_of(conv: nn.Module) -> tuple:
-    """Options, and widths of input, output and both squeezed maps."""
-    if conv.deployed:
-        return (conv.triton_options, len(conv.gate_weight), conv.out_channels,
-                len(conv.squeeze_up_bias), len(conv.squeeze_low_bias), True)
-    cru = conv.cru
-    return (options_of(conv), conv.in_channels, conv.out_channels,
-            cru.squeeze_up.out_channels, cru.squeeze_low.out_channels, False)
+    """Options; widths of input, output and both squeezed maps; whether it is
+    deployed. Made once, as nothing of it changes."""
+    form = conv.__dict__.get('_triton_form')
+    if form is None:
+        if conv.deployed:
+            widths = (conv.gate_weight, conv.bias1, conv.squeeze_up_bias,
+                      conv.squeeze_low_bias)
+            form = (conv.triton_options, *map(len, widths), True)
+        else:
+            cru = conv.cru
+            form = (options_of(conv), conv.in_channels, conv.out_channels,
+                    cru.squeeze_up.out_channels, cru.squeeze_low.out_channels,
+                    False)
+        conv._triton_form = form
+    return form
 
 
 @torch.compiler.assume_constant_result
@@ -156,17 +163,14 @@ def tensors_of(conv: nn.Module) -> list[Tensor]:
 
 
 def options_of(conv: nn.Module):
-    """Of an SCConv; made once, as nothing of it changes."""
-    options = conv.__dict__.get('_triton_options')
-    if options is None:
-        from .triton_scconv import Options
-        sru, cru = conv.sru, conv.cru
-        options = conv._triton_options = Options(
-            conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-            cru.gwc.groups, sru.gn.num_groups, cru.up_channels, sru.gn.eps,
-            cru.squeeze_up_bn.eps, cru.squeeze_low_bn.eps, cru.bn1.eps,
-            cru.bn2.eps, sru.gate_logit_threshold)
-    return options
+    """Of an SCConv."""
+    from .triton_scconv import Options
+    sru, cru = conv.sru, conv.cru
+    return Options(
+        conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        cru.gwc.groups, sru.gn.num_groups, cru.up_channels, sru.gn.eps,
+        cru.squeeze_up_bn.eps, cru.squeeze_low_bn.eps, cru.bn1.eps,
+        cru.bn2.eps, sru.gate_logit_threshold)
 
 
 def is_dense(parameter: Tensor) -> bool:
@@ -182,4 +186,4 @@ def scconv(conv: nn.Module, x: Tensor) -> Tensor:
     parameters = [p if is_dense(p) else p.contiguous()
                   for p in tensors_of(conv)]
     return triton_scconv.scconv(
-        x, options_of(conv), compute_dtype(x), parameters)
+        x, form_of(conv)[0], compute_dtype(x), parameters)
