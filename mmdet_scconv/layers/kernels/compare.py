@@ -23,6 +23,7 @@ class Use(NamedTuple):
 
 
 @cache
+@torch.inference_mode(False)  # it is kept, for trainings as well
 def small_layer() -> nn.Module:
     from ..scconv import SCConv
     return SCConv(32, 32, 3, stride=2, padding=1, gn_groups=4,
