@@ -316,7 +316,11 @@ def test_nothing_is_written_when_interrupted(source, tmp_path, monkeypatch):
 
 
 def test_distilled(source, tmp_path):
-    converted(source, tmp_path / 'out.pth', method='distill', steps=2)
+    first, second = (
+        converted(source, tmp_path / 'out.pth', method='distill', steps=2)
+        for _ in range(2))
+    assert all(torch.equal(second[key], value)
+               for key, value in first.items())
     meta = torch.load(tmp_path / 'out.pth', weights_only=True)['meta']
     assert meta['method'] == 'distill'
     assert meta['distillation'] == dict(steps=2, lr=1e-3)
