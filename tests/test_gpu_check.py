@@ -16,6 +16,7 @@ echo "$*" >> "$LOG"
 case "$*" in
   *import\\ mmdet.models*) exit "$WITHOUT_STACK" ;;
   *check_cuda_operators*) exit "$WITHOUT_STACK" ;;
+  "-c import $WITHOUT") exit 1 ;;
   *"$HANGS"*) echo | sleep 1000 ;;
   *"$FAILS"*) echo "what went wrong" >&2; exit 3 ;;
 esac
@@ -38,11 +39,12 @@ def stub(tmp_path):
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     log = tmp_path / 'calls'
 
-    def run(*args, without_stack=0, fails='nothing', hangs='nothing'):
+    def run(*args, without_stack=0, without='nothing', fails='nothing',
+            hangs='nothing', **environment):
         code, output, _ = check(
             '--out', tmp_path / 'out', *args, PYTHON=str(python),
-            LOG=str(log), WITHOUT_STACK=str(without_stack), FAILS=fails,
-            HANGS=hangs)
+            LOG=str(log), WITHOUT_STACK=str(without_stack), WITHOUT=without,
+            FAILS=fails, HANGS=hangs, **environment)
         return code, output, log.read_text()
 
     return run
@@ -99,6 +101,25 @@ def test_without_mmdetection(stub):
     assert 'train.py' not in calls
 
 
+def test_without_what_a_part_needs(stub):
+    """Said before anything runs, with the command that installs it."""
+    code, output, calls = stub('tests', 'layers', without='matplotlib')
+    assert code == 1
+    assert 'tests: done in' in output
+    assert 'layers: NOT RUN: no matplotlib: ' in output
+    assert '-m pip install rich matplotlib' in output
+    assert 'benchmark.py' not in calls
+
+
+def test_minutes(stub):
+    """Of all steps together; the shell has counted 55 s when it begins."""
+    code, output, _ = stub('--minutes', '1', 'layers', SECONDS='55')
+    assert code == 1
+    assert 'layers-inference: NOT RUN: no time left' in output
+    _, output, _ = stub('--minutes', '2', 'layers', SECONDS='55')
+    assert '== layers-training, for at most 6' in output
+
+
 def test_wheels_are_installed(stub, tmp_path):
     """Where MMDetection is missing, once for each kind of operators."""
     (tmp_path / 'wheels').mkdir()
@@ -132,6 +153,7 @@ def test_a_step_that_hangs_is_stopped(stub, tmp_path, monkeypatch):
     (['layer'], 'layer: parts are tests, layers, backbones, training'),
     (['--device', 'tpu'], '--device tpu: cuda or cpu'),
     (['--out'], '--out needs a value'),
+    (['--minutes', '0'], '--minutes 0: a number of minutes'),
     (['--wheels', 'nowhere'], '--wheels nowhere: no such folder'),
 ])
 def test_wrong_arguments(args, message):

@@ -91,6 +91,12 @@ def is_hooked(module: nn.Module) -> bool:
                 or 'parametrizations' in module._modules)
 
 
+def is_recorded(*tensors: Tensor | None) -> bool:
+    """Whether autograd records a function of these tensors."""
+    return torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in tensors)
+
+
 def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> tuple[int, int]:
     """An int or a pair of ints as a ``(height, width)`` pair.
 

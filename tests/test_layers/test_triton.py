@@ -211,6 +211,21 @@ def nothing_compared(monkeypatch):
     monkeypatch.setattr(gpu, 'COMPARED', {})
 
 
+def test_each_use_is_compared(nothing_compared):
+    """Once; the backward pass only where there will be one."""
+    layer, _ = layers(stride=2)
+    layer(maps())
+    with torch.no_grad():
+        layer(maps())
+    layer.requires_grad_(False)(maps(memory_format=torch.contiguous_format))
+    deployed = layer.deploy(torch.nn.BatchNorm2d(16).eval().to(DEVICE))
+    for _ in range(2):
+        with torch.autocast(DEVICE, torch.bfloat16):
+            deployed(maps())
+    assert list(gpu.COMPARED.values()) == [True] * 3
+    assert [use.gradients for _, use in gpu.COMPARED] == [True, False, False]
+
+
 def test_turned_off(monkeypatch, nothing_compared):
     monkeypatch.setenv('MMDET_SCCONV_TRITON', '0')
     assert not gpu.fits(layers()[0], maps())

@@ -2,8 +2,8 @@
 # What a GPU has to show: are the kernels right on it, how fast are they, does
 # a detector train. One command, from a clone, with torch alone:
 #
-#   tools/misc/gpu_check.sh [--wheels FOLDER] [--out FOLDER] [--device cpu]
-#                           [PART ...]
+#   tools/misc/gpu_check.sh [--minutes N] [--wheels FOLDER] [--out FOLDER]
+#                           [--device cpu] [PART ...]
 #
 # Parts, in this order (default: all):
 #   tests      the kernels' tests on this GPU; needs pytest
@@ -12,6 +12,8 @@
 #   training   the demo, and 100 iterations of the COCO row with and without
 #              AMP; needs mmcv's CUDA operators, too
 #
+# --minutes For how long the machine is there: no step runs beyond that, and
+#           what was not started is said. Default: no limit but the steps'.
 # --wheels  Where MMDetection is not installed: a folder with the wheels of
 #           onedl-mmengine, onedl-mmdetection and what they need, and with
 #           onedl-mmcv as a wheel or as source. The source is compiled: without
@@ -24,14 +26,14 @@
 #           kernels run in Triton's interpreter; no CUDA graphs, torch.compile
 #           or AMP, and the demo is left to `make demo`.
 #
-# Each step has its own time limit. On a machine where Triton has not compiled
-# the kernels yet, this takes most of the time of the first steps (minutes; it
-# keeps them in ~/.triton); with them layers and backbones need less than 6
-# minutes together. PYTHON names the interpreter (default: python3).
+# Each step has its own time limit and shows its output while it runs. On a
+# machine where Triton has not compiled the kernels yet, this takes most of the
+# time of the first steps (it keeps them in ~/.triton). PYTHON names the
+# interpreter (default: python3).
 set -u
 cd "$(dirname "$0")/../.." || exit
 python=${PYTHON:-python3}
-device=cuda wheels='' out=work_dirs/gpu_check parts=()
+device=cuda wheels='' out=work_dirs/gpu_check minutes='' parts=()
 
 usage() { sed -n '2,/^set -u/{/^set -u/d; s/^# \{0,1\}//; p}' "$0"; }
 
@@ -42,7 +44,7 @@ wrong() {
 
 while (($#)); do
   case $1 in
-    --device | --wheels | --out)
+    --device | --wheels | --out | --minutes)
       (($# > 1)) || wrong "$1 needs a value"
       declare "${1#--}=$2"
       shift
@@ -55,6 +57,8 @@ while (($#)); do
 done
 ((${#parts[@]})) || parts=(tests layers backbones training)
 [[ $device == cuda || $device == cpu ]] || wrong "--device $device: cuda or cpu"
+[[ -z $minutes || $minutes =~ ^[1-9][0-9]*$ ]] ||
+  wrong "--minutes $minutes: a number of minutes"
 [[ -z $wheels || -d $wheels ]] || wrong "--wheels $wheels: no such folder"
 if [[ $device == cuda ]] && ! "$python" -c \
   'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
@@ -72,13 +76,29 @@ skip() {
   failed=1
 }
 
-# step NAME SECONDS COMMAND...: under a time limit, into a log
+# needs MODULE...: of a part; says what is missing
+needs() {
+  local part=$1 module
+  for module in "${@:2}"; do
+    "$python" -c "import $module" 2>/dev/null && continue
+    skip "$part" "no $module: $python -m pip install ${*:2}"
+    return 1
+  done
+}
+
+# step NAME SECONDS COMMAND...: under a time limit, shown and into a log
 step() {
-  local name=$1 limit=$2 begin=$SECONDS code
+  local name=$1 limit=$2 begin=$SECONDS code left
   shift 2
   [[ $device == cuda ]] || limit=$((4 * limit))
-  timeout -k 10 "$limit" "$@" >"$out/$name.log" 2>&1
-  code=$?
+  if [[ -n $minutes ]]; then
+    left=$((60 * minutes - SECONDS))
+    ((left >= 15)) || { skip "$name" "no time left"; return 1; }
+    ((limit < left)) || limit=$left
+  fi
+  echo "== $name, for at most $limit s"
+  timeout -k 10 "$limit" "$@" 2>&1 | tee "$out/$name.log"
+  code=${PIPESTATUS[0]}
   if ((code == 0)); then
     say "$name: done in $((SECONDS - begin)) s"
   elif ((code == 124 || code == 137)); then
@@ -97,7 +117,6 @@ bench() {
   shift 2
   step "$name" "$limit" "$python" tools/analysis_tools/benchmark.py "$@" \
     --device "$device" "${size[@]}" --out "$out/$name"
-  [[ ! -f $out/$name.md ]] || cat "$out/$name.md"
 }
 
 has_stack() { "$python" -c 'import mmdet.models' >"$out/stack.log" 2>&1; }
@@ -135,7 +154,8 @@ dense=${rows}_r50_fpn_1x_coco.py
 ours=${rows}_scconv-r50_fpn_1x_coco.py
 
 run_tests() {
-  local options=(-q -x -p no:cacheprovider --noconftest
+  needs tests pytest || return
+  local options=(-q -p no:cacheprovider --noconftest
     tests/test_layers/test_triton.py)
   if [[ $device == cuda ]]; then
     step tests 400 "$python" -m pytest "${options[@]}"
@@ -143,10 +163,10 @@ run_tests() {
     step tests 150 env TRITON_INTERPRET=1 OMP_NUM_THREADS=1 "$python" \
       -m pytest "${options[@]}" -k 'launches or cuda_graph'
   fi
-  tail -n 1 "$out/tests.log"
 }
 
 run_layers() {
+  needs layers rich matplotlib || return
   bench layers-inference 200 dense scconv scconv:textbook scconv:deploy \
     --part layer --execution "${modes[@]}" --dtype "${dtypes[@]}"
   bench layers-training 200 dense scconv scconv:textbook --part layer \
@@ -190,7 +210,6 @@ run_training() {
       --work-dir "$out/coco-amp"
     last_iteration coco-amp
     step demo 300 "$python" tools/demo.py --work-dir "$out/demo"
-    tail -n 15 "$out/demo.log"
   else
     say 'coco-amp, demo: not on a CPU'
   fi

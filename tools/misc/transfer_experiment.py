@@ -2,11 +2,12 @@
 """What a backbone's convolutions cost or gain where it starts from a dense
 network's weights, as a detector starts from ImageNet's.
 
-Trains a dense detector (ResNet-50 of a quarter of the width) on generated
-digits: the source. Its backbone goes to other data, with a new neck and new
-heads, and other convolutions in its place. Only what is said in SYSTEMS
-differs. --whole-detector converts the dense system's result of each seed, and
-evaluates it before any further training; --fine-tune trains it further.
+Trains a dense detector (Faster R-CNN with a ResNet-50 of a quarter of the
+width, or --detector) on generated digits: the source. Its backbone goes to
+other data, with a new neck and new heads, and other convolutions in its place.
+Only what is said in SYSTEMS differs. --from-scratch trains the same without
+the source. --whole-detector converts the dense system's result of each seed,
+and evaluates it before any further training; --fine-tune trains it further.
 
 Writes runs.csv and table.md of all that is finished in the work dir: the score
 of each system over several seeds, and its paired difference to the dense one.
@@ -30,7 +31,12 @@ from mmdet_scconv.tables import markdown_table, write_csv
 from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / 'configs'
-DIGITS = CONFIGS / 'digits/faster-rcnn_r50_fpn_6e_digits.py'
+DETECTORS = {
+    'faster-rcnn': CONFIGS / 'digits/faster-rcnn_r50_fpn_6e_digits.py',
+    'rtmdet': CONFIGS / 'digits/rtmdet_tiny_9e_digits.py',
+    'yolox': CONFIGS / 'digits/yolox_tiny_9e_digits.py',
+    'readme': CONFIGS.parent / 'README.md',
+}
 VOC_FORMAT = CONFIGS / '_base_/datasets/voc_format.py'
 CLASSIFIER = CONFIGS / '_base_/classifier_cifar10-folders.py'
 SOURCE_SEED = 1  # of the digits that the dense backbone comes from
@@ -52,18 +58,33 @@ SYSTEMS = {
     'SlimConv': dict(
         type='SlimConvResNet', conv2_cfg=dict(k='1'), **FROZEN),
 }
+# The detectors with two systems. RTMDet and YOLOX freeze nothing.
+SWAPPED = {
+    'rtmdet': dict(type='Swapped', module=dict(type='CSPNeXt'),
+                   conv=dict(type='SCConv')),
+    'yolox': dict(type='Swapped', module=dict(type='CSPDarknet'),
+                  conv=dict(type='SCConv')),
+    'readme': dict(type='SCConvResNet'),
+}
 GENERATED = 'SCConv, generated images'
 CONVERTED = ('SCConv', GENERATED, 'SPConv', 'SlimConv')
 TRAINED, WHOLE = 'backbone transferred, trained', 'whole network converted'
+SCRATCH = 'from scratch'
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work-dir', default='work_dirs/transfer')
+    parser.add_argument(
+        '--work-dir', help='default: work_dirs/transfer-DETECTOR')
     parser.add_argument(
         '--out', help='folder of the outputs (default: the work dir)')
+    parser.add_argument(
+        '--detector', choices=DETECTORS, default='faster-rcnn',
+        help='default: faster-rcnn; the others have the systems dense and '
+        "SCConv. readme: the README's config with SCConvResNet, at a quarter "
+        'of its width, with its own schedule, for --voc-format')
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
         '--voc-format',
@@ -81,9 +102,12 @@ def parse_args():
         help="width and height of the images' frame; not for digits, which "
         'have 128 (default: 256 192)')
     parser.add_argument(
-        '--systems', nargs='+', choices=SYSTEMS, default=list(SYSTEMS))
+        '--systems', nargs='+', choices=SYSTEMS, default=None,
+        help='default: all')
     parser.add_argument('--seeds', type=int, nargs='+', default=range(5))
     parser.add_argument('--epochs', type=int, default=3, help='default: 3')
+    parser.add_argument(
+        '--from-scratch', action='store_true', help='nothing is transferred')
     parser.add_argument(
         '--whole-detector',
         action='store_true',
@@ -99,6 +123,16 @@ def parse_args():
     args = parser.parse_args()
     if args.voc_format and not args.classes:
         parser.error('--voc-format needs --classes')
+    known = ['dense', 'SCConv'] if args.detector in SWAPPED else [*SYSTEMS]
+    args.systems = args.systems or known
+    for system in args.systems:
+        if system not in known:
+            parser.error(f'argument --systems: {system!r} with --detector '
+                         f'{args.detector}; allowed: {", ".join(known)}')
+    if args.image_folders and args.detector in SWAPPED:
+        parser.error('--image-folders is for --detector faster-rcnn')
+    if args.detector == 'readme' and not args.voc_format:
+        parser.error('--detector readme needs --voc-format')
     return args
 
 
@@ -116,19 +150,39 @@ def with_data(cfg: Config, scale: list[int] | None = None,
     return cfg
 
 
-def digits(root: Path, seed: int) -> Config:
+def digits(root: Path, seed: int, detector: str) -> Config:
     """The dense detector's config, on generated digits."""
     folder = (root / f'digits{seed}').resolve()
     if not folder.exists():
         make_digits(str(folder), num_val=300, seed=seed)
-    cfg = with_data(Config.fromfile(DIGITS), data_root=f'{folder}/')
+    cfg = with_data(
+        Config.fromfile(DETECTORS[detector]), data_root=f'{folder}/')
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = f'{folder}/annotations/instances_val.json'
     return cfg
 
 
-def voc_format(folder: str, classes: list[str], scale: list[int]) -> Config:
-    cfg, data = Config.fromfile(DIGITS), Config.fromfile(VOC_FORMAT)
+def readme() -> Config:
+    """The README's config, a stock one with two lines, at a quarter of the
+    width; its learning rate is scaled to the size of the batch."""
+    text = DETECTORS['readme'].read_text()
+    section = text[text.index('## Swap the backbone'):]
+    cfg = Config.fromstring(
+        section.split('```python\n')[1].split('```')[0], '.py')
+    cfg.model.backbone.update(type='ResNet', base_channels=16)
+    cfg.model.neck.update(in_channels=[64, 128, 256, 512], out_channels=64)
+    cfg.model.rpn_head.update(in_channels=64, feat_channels=64)
+    cfg.model.roi_head.bbox_roi_extractor.out_channels = 64
+    cfg.model.roi_head.bbox_head.update(in_channels=64, fc_out_channels=256)
+    cfg.auto_scale_lr.enable = True
+    return cfg
+
+
+def voc_format(folder: str, classes: list[str], scale: list[int],
+               detector: str) -> Config:
+    cfg = (readme() if detector == 'readme' else
+           Config.fromfile(DETECTORS[detector]))
+    data = Config.fromfile(VOC_FORMAT)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader',
                  'val_evaluator', 'test_evaluator'):
         cfg[name] = data[name]
@@ -136,13 +190,15 @@ def voc_format(folder: str, classes: list[str], scale: list[int]) -> Config:
               metainfo=dict(classes=tuple(classes)))
     cfg.train_dataloader.batch_size = 4
     cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
-    cfg.model.roi_head.bbox_head.num_classes = len(classes)
+    head = cfg.model.get('roi_head', cfg.model).bbox_head
+    head.num_classes = len(classes)
     return cfg
 
 
 def image_folders(folder: str, scale: list[int]) -> Config:
     """A classifier with the detector's backbone and schedule."""
-    cfg, detector = Config.fromfile(CLASSIFIER), Config.fromfile(DIGITS)
+    cfg = Config.fromfile(CLASSIFIER)
+    detector = Config.fromfile(DETECTORS['faster-rcnn'])
     cfg.model.backbone = detector.model.backbone
     cfg.model.data_preprocessor = dict(
         type='ImgDataPreprocessor',
@@ -162,11 +218,12 @@ def image_folders(folder: str, scale: list[int]) -> Config:
     return cfg
 
 
-def source(root: Path) -> str:
+def source(root: Path, detector: str) -> str:
     """Checkpoint of the dense detector that all start from."""
+    detector = 'faster-rcnn' if detector == 'readme' else detector
     work_dir = root / 'source'
     if not last_checkpoint(str(work_dir)):
-        cfg = digits(root, SOURCE_SEED)
+        cfg = digits(root, SOURCE_SEED, detector)
         cfg.randomness = dict(seed=0)
         start(cfg, work_dir).train()
     return str(Path(last_checkpoint(str(work_dir))).resolve())
@@ -196,12 +253,16 @@ class Experiment:
     def config(self, system: str, seed: int) -> Config:
         args = self.args
         if args.voc_format:
-            cfg = voc_format(args.voc_format, args.classes, args.scale)
+            cfg = voc_format(
+                args.voc_format, args.classes, args.scale, args.detector)
         elif args.image_folders:
             cfg = image_folders(args.image_folders, args.scale)
         else:
-            cfg = digits(self.root, 0)
-        cfg.model.backbone.update(SYSTEMS[system])
+            cfg = digits(self.root, 0, args.detector)
+        if args.detector not in SWAPPED:
+            cfg.model.backbone.update(SYSTEMS[system])
+        elif system != 'dense':
+            cfg.model.backbone.update(SWAPPED[args.detector])
         cfg.randomness = dict(seed=seed)
         cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
         # the dense ones are converted as a whole
@@ -239,10 +300,18 @@ class Experiment:
         self.keep(kind, system, seed, metric,
                   scalars[f'val/{metric}'].data[0])
 
-    def transfer(self, system: str, seed: int, checkpoint: str) -> None:
+    def from_scratch(self, system: str, seed: int) -> None:
+        if self.is_done(SCRATCH, system, seed):
+            return
+        cfg = self.config(system, seed)
+        cfg.model.backbone.init_cfg = None
+        self.train(SCRATCH, system, seed, cfg)
+
+    def transfer(self, system: str, seed: int) -> None:
         """Train a detector whose backbone starts from the source's."""
         if self.is_done(TRAINED, system, seed):
             return
+        checkpoint = source(self.root, self.args.detector)
         cfg = self.config(system, seed)
         cfg.model.backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
@@ -331,14 +400,15 @@ def write_results(root: Path, out: Path) -> str:
 
 def main():
     args = parse_args()
-    root = Path(args.work_dir)
+    root = Path(args.work_dir or f'work_dirs/transfer-{args.detector}')
     out = Path(args.out or root)
-    checkpoint = source(root)
     experiment = Experiment(args, root)
     for seed in args.seeds:
         for system in args.systems:
-            if not (args.whole_detector or args.fine_tune):
-                experiment.transfer(system, seed, checkpoint)
+            if args.from_scratch:
+                experiment.from_scratch(system, seed)
+            elif not (args.whole_detector or args.fine_tune):
+                experiment.transfer(system, seed)
             elif system in ('dense', *CONVERTED):
                 experiment.convert(system, seed)
                 if args.fine_tune:

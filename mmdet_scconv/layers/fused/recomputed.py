@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ..common import is_recorded
+
 
 class Recomputed:
     """A context in which autograd does not save certain maps.
@@ -63,6 +65,5 @@ def records_eagerly(*tensors: Tensor | None) -> bool:
     False in a compiler's graph and in a trace, which must be the same with and
     without gradients.
     """
-    return torch.is_grad_enabled() and not (
-        torch.compiler.is_compiling() or torch.jit.is_tracing()) and any(
-            t is not None and t.requires_grad for t in tensors)
+    return is_recorded(*tensors) and not (
+        torch.compiler.is_compiling() or torch.jit.is_tracing())

@@ -1,8 +1,10 @@
 """Kernels beside the definition, on the device where they are to run."""
+import copy
 import math
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,70 +12,117 @@ from torch import Tensor, nn
 TOLERANCE = {torch.float32: 1e-2, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
+class Use(NamedTuple):
+    """What the compiled kernels depend on beside the layer."""
+
+    device: torch.device
+    dtype: torch.dtype  # of the input
+    compute_dtype: torch.dtype  # of the output
+    channels_last: bool
+    gradients: bool  # whether the backward pass runs, too
+
+
 @cache
+@torch.inference_mode(False)  # it is kept, for trainings as well
 def small_layer() -> nn.Module:
     from ..scconv import SCConv
     return SCConv(32, 32, 3, stride=2, padding=1, gn_groups=4,
                   bias=False).eval()
 
 
-def compare(layer: nn.Module, kernels: Callable[[nn.Module, Tensor], Tensor],
-            device: torch.device, dtype: torch.dtype) -> bool:
+def compare(layer: nn.Module, channels: int,
+            kernels: Callable[[nn.Module, Tensor], Tensor],
+            use: Use) -> bool:
     """Whether the kernels give what the definition gives; warns if not.
 
     Args:
-        layer (nn.Module): An SCConv in eval mode; its weights are changed.
+        layer (nn.Module): An SCConv in eval mode, or a DeployedSCConv.
+        channels (int): Of its input.
         kernels (Callable): Computes the layer of an input.
-        device (torch.device): Where the kernels are to run.
-        dtype (torch.dtype): What they are to compute in.
+        use (Use): For what the kernels are to be used. No others are
+            compiled, as that takes seconds for each.
     """
     try:
-        worst = largest_difference(layer, kernels, device, dtype)
+        worst = largest_difference(layer, channels, kernels, use)
     except Exception as error:  # noqa: BLE001 (any of a compiler's)
         reason = f'they failed ({type(error).__name__}: {error})'
     else:
-        if worst <= TOLERANCE[dtype]:
+        if worst <= TOLERANCE[use.compute_dtype]:
             return True
         reason = f'they differ from the definition by {worst:.1e}'
     warnings.warn(
-        f'SCConv: the Triton kernels are not used on {device} with {dtype}: '
-        f"{reason}. PyTorch's operators do the same, more slowly.",
-        stacklevel=2)
+        f'SCConv: the Triton kernels are not used on {use.device} with '
+        f"{use.compute_dtype}: {reason}. PyTorch's operators do the same, "
+        'more slowly.', stacklevel=2)
     return False
 
 
-def largest_difference(layer: nn.Module, kernels: Callable,
-                       device: torch.device, dtype: torch.dtype) -> float:
+def largest_difference(layer: nn.Module, channels: int, kernels: Callable,
+                       use: Use) -> float:
     """The largest relative difference of the output and of each gradient to
     those of the definition in float64, with random weights.
 
     Args: See :func:`compare`.
     """
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), \
-            torch.autocast(device.type, enabled=False):
+    layer = copy.deepcopy(layer).cpu().requires_grad_(use.gradients)
+    with torch.random.fork_rng(devices=[]), torch.autocast(
+            use.device.type, enabled=False):
         torch.manual_seed(0)
-        layer.float().cpu().requires_grad_()
-        for module in layer.modules():
-            if hasattr(module, 'reset_parameters'):
-                module.reset_parameters()
-        x = torch.randn(2, layer.in_channels, 7, 5).to(dtype)
-        results = []
-        for form in ('definition', 'kernels'):
-            if form == 'definition':
-                layer.double()
-                given = x.double().requires_grad_()
-                out = layer.cru(layer.sru(given))
-                weights = torch.randn_like(out)
-            else:
-                layer.float().to(device)
-                given = x.to(device).requires_grad_()
-                out = kernels(layer, given)
-            inputs = [given, *layer.sru.parameters(), *layer.cru.parameters()]
-            grads = torch.autograd.grad(
-                (out * weights.to(out)).sum(), inputs)
-            results.append([t.double().cpu() for t in (out, *grads)])
+        randomise(layer)
+        # an odd height, and a number of pixels that Triton knows to be a
+        # multiple of 16, as those of most images
+        x = torch.randn(2, channels, 7, 16).to(use.dtype).to(
+            memory_format=torch.channels_last if use.channels_last
+            else torch.contiguous_format)
+        expected = results(copy.deepcopy(layer).double(), x.double(),
+                           definition, use.gradients)
+        actual = results(layer.to(use.device), x.to(use.device),
+                         in_dtype(kernels, use), use.gradients)
     differences = [
-        ((actual - expected).norm() / expected.norm().clamp(min=1e-3)).item()
-        for expected, actual in zip(*results)
+        ((a - e).norm() / e.norm().clamp(min=1e-3)).item()
+        for e, a in zip(expected, actual)
     ]
     return max(d if math.isfinite(d) else math.inf for d in differences)
+
+
+def randomise(layer: nn.Module) -> None:
+    """Random weights, for a layer that has been trained or folded."""
+    for module in layer.modules():
+        if hasattr(module, 'reset_parameters'):
+            module.reset_parameters()
+    if layer.deployed:  # all in buffers
+        for buffer in layer.buffers():
+            buffer.normal_(std=buffer[0].numel()**-0.5)
+
+
+def definition(layer: nn.Module, x: Tensor) -> Tensor:
+    """Without kernels."""
+    if layer.deployed:
+        layer.implementation = 'torch'
+        return layer(x)
+    return layer.cru(layer.sru(x))
+
+
+def in_dtype(kernels: Callable, use: Use) -> Callable:
+    """The kernels where autocast makes the compute dtype of the input's."""
+    if use.dtype == use.compute_dtype:
+        return kernels
+    return torch.autocast(use.device.type, use.compute_dtype)(kernels)
+
+
+def results(layer: nn.Module, x: Tensor, function: Callable,
+            gradients: bool) -> list[Tensor]:
+    """Output, and gradients of a random sum of it: float64, on the CPU."""
+    with torch.enable_grad() if gradients else torch.no_grad():
+        x.requires_grad_(gradients)
+        out = function(layer, x)
+        found = [out]
+        if gradients:
+            generator = torch.Generator().manual_seed(1)
+            weights = torch.randn(out.shape, generator=generator).to(
+                out.device, out.dtype, memory_format=torch.channels_last
+                if out.is_contiguous(memory_format=torch.channels_last)
+                else torch.contiguous_format)
+            inputs = [x, *layer.sru.parameters(), *layer.cru.parameters()]
+            found += torch.autograd.grad((out * weights).sum(), inputs)
+    return [t.double().cpu() for t in found]

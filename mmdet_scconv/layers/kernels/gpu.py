@@ -4,7 +4,6 @@ Triton comes with torch's CUDA builds. Nothing has to be compiled beforehand,
 and everything works without it. ``MMDET_SCCONV_TRITON=0`` in the environment
 turns the kernels off, ``implementation='torch'`` those of one layer.
 """
-import copy
 import importlib.util
 import os
 
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .compare import compare, small_layer
+from ..common import is_recorded
+from .compare import Use, compare, small_layer
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -30,25 +30,24 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 def fits(conv: nn.Module, x: Tensor) -> bool:
     """Whether the kernels can and should compute an SCConv of x."""
-    if not (x.is_cuda or INTERPRETED):
+    if not (HAS_TRITON and (x.is_cuda or INTERPRETED)):
         return False
-    cru = conv.cru
-    for norm in (cru.squeeze_up_bn, cru.squeeze_low_bn, cru.bn1, cru.bn2):
+    cru = conv._modules['cru']._modules  # as in tensors_of
+    for name in ('squeeze_up_bn', 'squeeze_low_bn', 'bn1', 'bn2'):
+        norm = cru[name]
         if not (isinstance(norm, _BatchNorm) and not norm.training
-                and norm.running_mean is not None
-                and norm.weight is not None):
+                and norm._buffers['running_mean'] is not None
+                and norm._parameters['weight'] is not None):
             return False
-    return can_run(x, conv.out_channels, cru.squeeze_up.out_channels,
-                   cru.squeeze_low.out_channels) and is_right(
-                       conv, x.device, compute_dtype(x))
+    return can_run(x, form_of(conv)) and is_right(conv, x)
 
 
-def can_run(x: Tensor, out_channels: int, up: int, low: int) -> bool:
-    """Whether the kernels know the kind of input and these widths."""
-    if not HAS_TRITON or torch.jit.is_tracing() or \
-            torch.compiler.is_exporting():
+def can_run(x: Tensor, form: tuple) -> bool:
+    """Whether the kernels know the kind of input and this form of layer."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return False
     n, channels, height, width = x.shape
+    _, _, out_channels, up, low, _ = form
     widest = max(channels, out_channels, up + low)
     return (0 < x.numel() and n * height * width * widest < LIMIT
             and channels <= 2048 and low <= 512 and x.dtype in DTYPES
@@ -56,12 +55,9 @@ def can_run(x: Tensor, out_channels: int, up: int, low: int) -> bool:
 
 
 def fits_deployed(conv: nn.Module, x: Tensor) -> bool:
-    """:func:`fits` of a DeployedSCConv: where those of a small layer were
-    right."""
-    return ((x.is_cuda or INTERPRETED)
-            and can_run(x, conv.out_channels, len(conv.squeeze_up_bias),
-                        len(conv.squeeze_low_bias))
-            and is_right_in_general(x.device, compute_dtype(x)))
+    """:func:`fits` of a DeployedSCConv."""
+    return (HAS_TRITON and (x.is_cuda or INTERPRETED)
+            and can_run(x, form_of(conv)) and is_right(conv, x))
 
 
 def deployed_scconv(conv: nn.Module, x: Tensor) -> Tensor:
@@ -80,13 +76,19 @@ def deployed_scconv(conv: nn.Module, x: Tensor) -> Tensor:
         [conv.scale, conv.shift])
 
 
-def is_right(conv: nn.Module, device: torch.device,
-             dtype: torch.dtype) -> bool:
+def is_right(conv: nn.Module, x: Tensor) -> bool:
     """Whether the kernels may be used: not turned off, and right when they
-    were compared, on this device at the first use of each form of layer."""
+    were compared, at the first such use of each form of layer."""
+    gradients = torch.is_grad_enabled() and not conv.deployed
     if torch.compiler.is_compiling():
-        return is_right_in_general(device, dtype)
-    return compared(conv, device, dtype)
+        return is_right_in_general(x.device, x.dtype, compute_dtype(x),
+                                   gradients)
+    use = Use(x.device, x.dtype, compute_dtype(x),
+              not x.is_contiguous() or x.is_contiguous(
+                  memory_format=torch.channels_last),
+              gradients and (x.requires_grad
+                             or is_recorded(*tensors_of(conv))))
+    return compared(conv, use)
 
 
 def is_turned_on() -> bool:
@@ -94,28 +96,49 @@ def is_turned_on() -> bool:
     return os.environ.get('MMDET_SCCONV_TRITON') != '0'
 
 
-def compared(conv: nn.Module, device: torch.device,
-             dtype: torch.dtype) -> bool:
+def compared(conv: nn.Module, use: Use) -> bool:
     """The result of :func:`compare`, from before if there was one."""
-    key = (options_of(conv), conv.in_channels, conv.out_channels,
-           conv.cru.squeeze_up.out_channels,
-           conv.cru.squeeze_low.out_channels, device, dtype)
-    if key not in COMPARED:
-        if device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
-            return False  # nothing can be compared in a CUDA graph
-        COMPARED[key] = is_turned_on() and compare(
-            copy.deepcopy(conv), scconv, device, dtype)
-    return COMPARED[key]
+    form = form_of(conv)
+    right = COMPARED.get((form, use))
+    if right is None and not use.gradients:
+        right = COMPARED.get((form, use._replace(gradients=True)))
+    if right is not None:
+        return right
+    if use.device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
+        return False  # nothing can be compared in a CUDA graph
+    right = COMPARED[form, use] = is_turned_on() and compare(
+        conv, form[1], deployed_scconv if conv.deployed else scconv, use)
+    return right
 
 
-# forms of layers that were compared, and whether they were right
-COMPARED: dict[tuple, bool] = {}
+# forms of layers and their uses that were compared; whether they were right
+COMPARED: dict[tuple[tuple, Use], bool] = {}
+
+
+def form_of(conv: nn.Module) -> tuple:
+    """Options; widths of input, output and both squeezed maps; whether it is
+    deployed. Made once, as nothing of it changes."""
+    form = conv.__dict__.get('_triton_form')
+    if form is None:
+        if conv.deployed:
+            widths = (conv.gate_weight, conv.bias1, conv.squeeze_up_bias,
+                      conv.squeeze_low_bias)
+            form = (conv.triton_options, *map(len, widths), True)
+        else:
+            cru = conv.cru
+            form = (options_of(conv), conv.in_channels, conv.out_channels,
+                    cru.squeeze_up.out_channels, cru.squeeze_low.out_channels,
+                    False)
+        conv._triton_form = form
+    return form
 
 
 @torch.compiler.assume_constant_result
-def is_right_in_general(device: torch.device, dtype: torch.dtype) -> bool:
-    """:func:`is_right` of a small layer, for compilers and deployed layers."""
-    return compared(small_layer(), device, dtype)
+def is_right_in_general(device: torch.device, dtype: torch.dtype,
+                        compute_dtype: torch.dtype, gradients: bool) -> bool:
+    """:func:`is_right` of a small layer, for compilers."""
+    return compared(small_layer(),
+                    Use(device, dtype, compute_dtype, True, gradients))
 
 
 def tensors_of(conv: nn.Module) -> list[Tensor]:
@@ -140,17 +163,14 @@ def tensors_of(conv: nn.Module) -> list[Tensor]:
 
 
 def options_of(conv: nn.Module):
-    """Of an SCConv; made once, as nothing of it changes."""
-    options = conv.__dict__.get('_triton_options')
-    if options is None:
-        from .triton_scconv import Options
-        sru, cru = conv.sru, conv.cru
-        options = conv._triton_options = Options(
-            conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-            cru.gwc.groups, sru.gn.num_groups, cru.up_channels, sru.gn.eps,
-            cru.squeeze_up_bn.eps, cru.squeeze_low_bn.eps, cru.bn1.eps,
-            cru.bn2.eps, sru.gate_logit_threshold)
-    return options
+    """Of an SCConv."""
+    from .triton_scconv import Options
+    sru, cru = conv.sru, conv.cru
+    return Options(
+        conv.kernel_size, conv.stride, conv.padding, conv.dilation,
+        cru.gwc.groups, sru.gn.num_groups, cru.up_channels, sru.gn.eps,
+        cru.squeeze_up_bn.eps, cru.squeeze_low_bn.eps, cru.bn1.eps,
+        cru.bn2.eps, sru.gate_logit_threshold)
 
 
 def is_dense(parameter: Tensor) -> bool:
@@ -166,4 +186,4 @@ def scconv(conv: nn.Module, x: Tensor) -> Tensor:
     parameters = [p if is_dense(p) else p.contiguous()
                   for p in tensors_of(conv)]
     return triton_scconv.scconv(
-        x, options_of(conv), compute_dtype(x), parameters)
+        x, form_of(conv)[0], compute_dtype(x), parameters)

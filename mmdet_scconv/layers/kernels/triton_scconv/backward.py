@@ -11,7 +11,14 @@ from .device import (
     gate_gradient,
     squeeze_parameters_gradient,
 )
-from .launch import Launch, dense, is_channels_last, power_of_2
+from .launch import (
+    Launch,
+    aligned,
+    dense,
+    is_channels_last,
+    launch_in_order,
+    power_of_2,
+)
 from .parameters import TRAINED, Options, Parameters
 from .plan import MIN_GAMMA_SUM, Plan, k_blocks, plan_of
 
@@ -177,7 +184,7 @@ class BackwardPlan(Plan):
 def run_backward(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
                  p: Parameters, options: Options) -> dict[str, Tensor]:
     """Gradients of x and of the trained parameters, by name."""
-    dy = dense(dy)
+    dy, x = aligned(dense(dy)), aligned(x)
     plan = plan_of(BackwardPlan, x, is_channels_last(x), dy.dtype, p, options,
                    False, is_channels_last(dy))
     affine, reduced, coefficients = kept.split(plan.kept_sizes)
@@ -203,22 +210,24 @@ def run_backward(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
     dx = torch.empty_like(x)
     squeezes = (p.up_weight, p.up_gamma, p.up_var, p.low_weight, p.low_gamma,
                 p.low_var)
-    plan.second_squeeze(x, affine, affine, squeezed, affine, *p.gate,
-                        *p.squeezes)
-    plan.fuse_weight_gradient(dy, squeezed, fuse_products)
-    plan.fuse_parameters_gradient(
-        fuse_products, reduced, coefficients, *p.fuse, grads['gwc'],
-        grads['pwc1'], grads['gamma1'], grads['beta1'], grads['pwc2'],
-        grads['pwc2_bias'], grads['gamma2'], grads['beta2'], constants)
-    plan.constants(constants, seen_constants, p.gwc, p.pwc1, p.pwc2)
-    plan.fuse_input_gradient(dy, coefficients, packed, seen_constants,
-                             d_squeezed)
-    plan.gate_sums(x, affine, d_squeezed, gate_sums, *squeezes)
-    plan.group_sums(gate_sums, affine, channel_sums, group_means)
-    plan.gate_input_gradient(x, affine, d_squeezed, group_means, dx,
-                             *squeezes)
-    plan.squeeze_weight_gradient(x, affine, d_squeezed, squeeze_products)
-    plan.squeeze_parameters_gradient(
-        squeeze_products, channel_sums, *p.gate, *p.squeezes,
-        *(grads[name] for name in TRAINED[:10]))
+    launch_in_order(
+        (plan.second_squeeze, x, affine, affine, squeezed, affine, *p.gate,
+         *p.squeezes),
+        (plan.fuse_weight_gradient, dy, squeezed, fuse_products),
+        (plan.fuse_parameters_gradient, fuse_products, reduced, coefficients,
+         *p.fuse, grads['gwc'], grads['pwc1'], grads['gamma1'],
+         grads['beta1'], grads['pwc2'], grads['pwc2_bias'], grads['gamma2'],
+         grads['beta2'], constants),
+        (plan.constants, constants, seen_constants, p.gwc, p.pwc1, p.pwc2),
+        (plan.fuse_input_gradient, dy, coefficients, packed, seen_constants,
+         d_squeezed),
+        (plan.gate_sums, x, affine, d_squeezed, gate_sums, *squeezes),
+        (plan.group_sums, gate_sums, affine, channel_sums, group_means),
+        (plan.gate_input_gradient, x, affine, d_squeezed, group_means, dx,
+         *squeezes),
+        (plan.squeeze_weight_gradient, x, affine, d_squeezed,
+         squeeze_products),
+        (plan.squeeze_parameters_gradient, squeeze_products, channel_sums,
+         *p.gate, *p.squeezes, *(grads[name] for name in TRAINED[:10])),
+    )
     return dict(grads, x=dx)

@@ -6,7 +6,13 @@ from torch import Tensor
 from triton import cdiv
 
 from .device import fuse, squeeze
-from .launch import Launch, is_channels_last, power_of_2
+from .launch import (
+    Launch,
+    aligned,
+    is_channels_last,
+    launch_in_order,
+    power_of_2,
+)
 from .parameters import Options, Parameters
 from .plan import Plan, k_blocks, plan_of
 
@@ -72,6 +78,7 @@ def run_forward(x: Tensor, p: Parameters, options: Options,
         post (tuple): Of a deployed SCConv, scale and shift of the norm
             behind it.
     """
+    x = aligned(x)
     channels_last = is_channels_last(x)
     plan = plan_of(ForwardPlan, x, channels_last, dtype, p, options,
                    bool(post))
@@ -89,10 +96,13 @@ def run_forward(x: Tensor, p: Parameters, options: Options,
         dtype=dtype, device=x.device,
         memory_format=torch.channels_last
         if channels_last else torch.contiguous_format)
-    plan.moments(x, moments)
-    plan.first_squeeze(x, moments, affine, squeezed, sums, *p.gate,
-                       *p.squeezes)
-    plan.reduce(sums, reduced)
-    plan.softmax(reduced, coefficients, packed, *p.fuse, *(post or (y, y)))
-    plan.fuse(squeezed, coefficients, packed, y)
+    launch_in_order(
+        (plan.moments, x, moments),
+        (plan.first_squeeze, x, moments, affine, squeezed, sums, *p.gate,
+         *p.squeezes),
+        (plan.reduce, sums, reduced),
+        (plan.softmax, reduced, coefficients, packed, *p.fuse,
+         *(post or (y, y))),
+        (plan.fuse, squeezed, coefficients, packed, y),
+    )
     return y, kept, packed

@@ -1,4 +1,6 @@
 """A kernel that is launched again and again, and layouts of maps."""
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 import triton
 from torch import Tensor
@@ -18,6 +20,12 @@ def dense(x: Tensor) -> Tensor:
     if is_channels_last(x) or x.is_contiguous():
         return x
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def aligned(x: Tensor) -> Tensor:
+    """A map that begins at a multiple of 16 bytes, as those do for which a
+    kernel was compiled; a part of another map may not."""
+    return x if x.data_ptr() % 16 == 0 else x.clone()
 
 
 def map_strides(channels: int, pixels: int,
@@ -57,6 +65,50 @@ class Launch:
         compiled = self.kernel[self.grid](
             *tensors, *self.numbers, **self.options, **self.constants)
         if compiled is not None:  # the interpreter returns nothing
-            names = self.kernel.arg_names[-len(self.constants):]
-            self.rest = (*self.numbers, *(self.constants[n] for n in names))
-            self.runner = compiled[self.grid]
+            self.keep(compiled)
+
+    def compile(self, *tensors: Tensor) -> None:
+        """Without launching; in Triton's ``AsyncCompileMode`` it goes on
+        until that is left."""
+        compiled = self.kernel.warmup(
+            *tensors, *self.numbers, grid=self.grid, **self.options,
+            **self.constants)
+        if not isinstance(compiled, triton.FutureKernel):
+            self.keep(compiled)  # it had been compiled, for another size
+
+    def keep(self, compiled) -> None:
+        """Launch this compiled form from now on."""
+        names = self.kernel.arg_names[-len(self.constants):]
+        self.rest = (*self.numbers, *(self.constants[n] for n in names))
+        self.runner = compiled[self.grid]
+
+
+def launch_in_order(*launches: tuple) -> None:
+    """Launch; what is not compiled yet is compiled first, all at once.
+
+    Args:
+        launches (tuple): Each a :class:`Launch` and its tensors.
+    """
+    waiting = [launch for launch in launches if launch[0].runner is None]
+    # Triton launches on the current device, which need not be the tensors'
+    with torch.cuda.device_of(launches[0][1]):
+        if waiting:
+            compile_in_threads(waiting)
+        for launch, *tensors in launches:
+            launch(*tensors)
+
+
+def compile_in_threads(launches: list[tuple]) -> None:
+    """Compile for the first launch: Triton does not hold Python's lock.
+
+    The interpreter has nothing to compile. A Triton without this mode
+    compiles one kernel after the other when it launches them. What cannot be
+    compiled raises its error when it is launched.
+    """
+    if not (isinstance(launches[0][0].kernel, triton.JITFunction)
+            and hasattr(triton, 'AsyncCompileMode')):
+        return
+    with ThreadPoolExecutor() as threads, triton.AsyncCompileMode(
+            threads, ignore_errors=True):
+        for launch, *tensors in launches:
+            launch.compile(*tensors)

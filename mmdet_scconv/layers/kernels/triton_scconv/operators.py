@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...common import is_recorded
 from .backward import run_backward
 from .forward import run_forward
 from .launch import dense, is_channels_last, power_of_2
@@ -93,8 +94,7 @@ def scconv(x: Tensor, options: Options, dtype: torch.dtype,
         dtype (torch.dtype): Of the output.
         parameters (list): In the order of :class:`Parameters`.
     """
-    if torch.is_grad_enabled() and (x.requires_grad or any(
-            p.requires_grad for p in parameters)):
+    if is_recorded(x, *parameters):
         return TritonSCConv.apply(x, options, dtype, *parameters)
     return without_gradient(x, options, dtype, parameters, [])
 

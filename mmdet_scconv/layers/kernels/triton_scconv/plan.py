@@ -88,6 +88,9 @@ class Plan:
     def squeeze(self, first: bool) -> Launch:
         """SRU and squeezes; the backward pass does them again."""
         options = self.options
+        # the sums over what the taps see, which the first writes, are all
+        # that depends on the geometry: one compiled form for every stride
+        geometry = self.geometry if first else dict.fromkeys(self.geometry, 1)
         return Launch(
             squeeze.squeeze_kernel,
             (self.squeeze_blocks if first else cdiv(
@@ -95,7 +98,7 @@ class Plan:
             (*self.size, options.up_channels, self.up, self.low,
              self.moment_blocks, *self.strides, options.gn_eps,
              options.up_eps, options.low_eps, options.threshold),
-            8, self.stages, C=self.channels, **self.geometry,
+            8, self.stages, C=self.channels, **geometry,
             ROWS=self.rows,
             GROUPS=options.gn_groups, GP=power_of_2(options.gn_groups, 1),
             RAW=not self.deployed, MIN_SUM=MIN_GAMMA_SUM,

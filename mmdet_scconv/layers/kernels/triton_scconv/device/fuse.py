@@ -57,10 +57,11 @@ def softmax_kernel(
     of_sums = reduced + n * ROWS * WIDTH
     of_gwc = gwc + c[:, None] * gs0 + g * gs1
     products = tl.zeros([BN, GP], tl.float32)
-    for tap in tl.static_range(KH * KW):
-        s = tl.load(of_sums + tap * WIDTH + column, g_mask, 0.)
-        w = tl.load(of_gwc + (tap // KW) * gs2 + (tap % KW) * gs3, g_mask, 0.)
-        products += w.to(tl.float32) * s
+    for y in range(KH):
+        for x in tl.static_range(KW):
+            s = tl.load(of_sums + (y * KW + x) * WIDTH + column, g_mask, 0.)
+            w = tl.load(of_gwc + y * gs2 + x * gs3, g_mask, 0.)
+            products += w.to(tl.float32) * s
     of_sums += KH * KW * WIDTH
     w1 = tl.load(pwc1 + c[:, None] * U + u, u_mask, 0.).to(tl.float32)
     acc1 = tl.sum(products, 1) + tl.sum(
@@ -96,10 +97,11 @@ def softmax_kernel(
 
     dtype = packed.dtype.element_ty
     to = packed + n * (KH * KW * UG + WIDTH) * C + c[:, None]
-    for tap in tl.static_range(KH * KW):
-        w = tl.load(of_gwc + (tap // KW) * gs2 + (tap % KW) * gs3, g_mask, 0.)
-        tl.store(to + (tap * UG + g) * C,
-                 (w.to(tl.float32) * A[:, None]).to(dtype), g_mask)
+    for y in range(KH):
+        for x in tl.static_range(KW):
+            w = tl.load(of_gwc + y * gs2 + x * gs3, g_mask, 0.)
+            tl.store(to + ((y * KW + x) * UG + g) * C,
+                     (w.to(tl.float32) * A[:, None]).to(dtype), g_mask)
     to += KH * KW * UG * C
     tl.store(to + u * C, (w1 * A[:, None]).to(dtype), u_mask)
     tl.store(to + (U + t) * C, (w2 * B[:, None]).to(dtype),

@@ -158,7 +158,7 @@ def squeeze_kernel(
         pixel_mask = p < pixels
         up = tl.zeros([BP, UP], tl.float32)
         low = tl.zeros([BP, TP], tl.float32)
-        for k in tl.static_range(0, HALF, BK):
+        for k in range(0, HALF, BK):
             c1 = k + tl.arange(0, BK)
             c_mask = c1 < HALF
             x1, x2 = load_halves(x + n * sn, p, pixel_mask, c1, c_mask, HALF,
