@@ -31,8 +31,8 @@ model = dict(
     backbone=dict(norm_eval=True))
 
 train_cfg = dict(max_epochs=1)
-# 0.005 diverges, as the norms keep their statistics
-optim_wrapper = dict(optimizer=dict(lr=0.0005))
+# SGD of 0.005 diverges, as the norms keep their statistics
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=1e-4))
 param_scheduler = dict(
     _delete_=True, type='CosineAnnealingLR', by_epoch=True, begin=0, end=1,
     convert_to_iter_based=True)

@@ -107,14 +107,16 @@ class SwappedModule:
         return None
 
     def dense_network(self) -> nn.Module:
-        """The module before the swap, with the weights that were loaded."""
+        """The module before the swap, with the weights that were loaded, on
+        the CPU. It shares their memory: not to be trained."""
         dense = MODELS.build(dict(self.dense_cfg))
         own = self.state_dict()
         weights = {**own, **self._dense_weights}
         # a file may lack BatchNorms' step counters
         dense.load_state_dict(
-            {name: weights[name] for name in self.dense_shapes
-             if name in weights}, strict=False)
+            {name: weights[name].to(value)
+             for name, value in dense.state_dict().items()
+             if name in weights}, strict=False, assign=True)
         return dense
 
     def note_fitted(self) -> None:

@@ -51,20 +51,25 @@ class WarmStartHook(Hook):
         order = rng.permutation(len(dataset))
         # several crops of each image of a small data set
         first = self.crops(dataset, np.resize(order, self.num_images), rng)
-        side = first[0].shape[-1]
+        # all of one size, that of the smallest
+        side = min(min(x.shape[-2:]) for x in first)
         count = math.ceil(self.num_images * (self.size / side)**2)
-        more = self.crops(dataset, order[self.num_images:count], rng, side)
-        preprocess = model.data_preprocessor
-        batch = preprocess(
-            dict(inputs=[*first, *more], data_samples=None), training=False)
+        more = self.crops(dataset, order[self.num_images:count], rng)
+        batch = model.data_preprocessor(
+            dict(inputs=[cropped(x, side, rng) for x in [*first, *more]],
+                 data_samples=None), training=False)
         return batch['inputs']
 
-    def crops(self, dataset, indices, rng, side: int | None = None) -> list:
-        """A crop of each image, all of one size, (3, side, side)."""
-        found = [dataset[int(i)]['inputs'] for i in indices]
-        if side is None:
-            side = min(self.size, *(min(x.shape[-2:]) for x in found))
-        return [
-            torch.from_numpy(crop(x.permute(1, 2, 0).numpy(), side, rng)
-                             ).permute(2, 0, 1).contiguous() for x in found
-        ]
+    def crops(self, dataset, indices, rng) -> list[Tensor]:
+        """A crop of each image, up to (3, size, size). They are cropped one
+        by one, as complete images need several times the memory."""
+        images = (dataset[int(i)]['inputs'] for i in indices)
+        return [cropped(x, min(self.size, *x.shape[-2:]), rng)
+                for x in images]
+
+
+def cropped(image: Tensor, side: int, rng: np.random.Generator) -> Tensor:
+    """A random square of an image (3, H, W), which is enlarged where it is
+    smaller: (3, side, side)."""
+    found = crop(image.permute(1, 2, 0).numpy(), side, rng)
+    return torch.from_numpy(found).permute(2, 0, 1).contiguous()

@@ -26,7 +26,7 @@ from ..pretrained.key_names import resnet_settings, resnet_state_dict
 from ..version import __version__
 from . import images
 from .converted_file import check_whole, last_layer, merge, save
-from .distill import distill_network
+from .distill import LR, STEPS, STEPS_OF_SCORES, distill_network
 from .layers import LayerReport
 from .network import fit_network
 from .pairs import build_pair
@@ -56,7 +56,8 @@ class Conversion:
         num_images (int | None): Defaults to as many as have the area of 64
             of 224 pixels, as at the start of a training.
         size (int): Side of the crops in pixels. Defaults to 224.
-        steps (int): Of the distillation, 32 crops each. Defaults to 200.
+        steps (int | None): Of the distillation, 32 crops each. Defaults to
+            200, with the scores of a classifier to 400.
         lr (float): Of the distillation. Defaults to 1e-3.
         seed (int): Defaults to 0.
         device (str): Defaults to 'cpu'.
@@ -70,8 +71,8 @@ class Conversion:
     generated: bool = False
     num_images: int | None = None
     size: int = 224
-    steps: int = 200
-    lr: float = 1e-3
+    steps: int | None = None
+    lr: float = LR
     seed: int = 0
     device: str = 'cpu'
 
@@ -98,6 +99,11 @@ class Conversion:
         """How many images are to be taken."""
         area = NUM_IMAGES * SIZE**2
         return self.num_images or max(2, math.ceil(area / self.size**2))
+
+    def count_steps(self, scores: bool) -> int:
+        """How many steps of distillation are to be made; ``scores``: whether
+        of a classifier's scores, too."""
+        return self.steps or (STEPS_OF_SCORES if scores else STEPS)
 
     def source_of_images(self) -> str:
         if self.folder:
@@ -141,12 +147,12 @@ def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
                     options: Conversion,
                     head: Mapping[str, Tensor]) -> list[LayerReport]:
     """Fit, and distil if the options say so; shows progress. With the ``head``
-    of a classifier (:func:`last_layer`) its scores are distilled."""
+    of a classifier (:func:`last_layer`) its scores are distilled, too."""
     def run(network: nn.Module, x: Tensor) -> object:
         out = network(x)
         if not head:
             return out
-        return F.linear(out[-1].mean((2, 3)), **head)
+        return [*out, F.linear(out[-1].mean((2, 3)), **head)]
 
     head = {key: value.to(options.device) for key, value in head.items()}
     with Progress() as progress:
@@ -158,9 +164,10 @@ def fit_and_distill(backbone: nn.Module, dense: nn.Module, images: Tensor,
 
         reports = fit_network(backbone, dense, images, report=fitted)
         if options.method == 'distill':
-            task = progress.add_task('distill', total=options.steps)
+            steps = options.count_steps(bool(head))
+            task = progress.add_task('distill', total=steps)
             distill_network(
-                backbone, dense, images, options.steps, options.lr, run,
+                backbone, dense, images, steps, options.lr, run,
                 advance=lambda loss: progress.update(
                     task, advance=1, description=f'distill, loss {loss:.3f}'))
     return reports
@@ -220,7 +227,8 @@ def resnet_to_scconv(source: str, out: str,
         backbone.cpu()
         meta['layers'] = [asdict(report) for report in reports]
         if options.method == 'distill':
-            meta['distillation'] = dict(steps=options.steps, lr=options.lr)
+            meta['distillation'] = dict(
+                steps=options.count_steps(bool(head)), lr=options.lr)
     result = backbone.state_dict()
     if options.whole:
         meta.update(read_dataset_meta(source))

@@ -77,7 +77,8 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
     matrix = matrix.clone()
     matrix.diagonal().add_(JITTER * matrix.diagonal().mean())
     try:
-        return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
+        return torch.cholesky_solve(
+            right, torch.linalg.cholesky(matrix, out=matrix))
     except torch.linalg.LinAlgError as error:
         raise FitError(
             f'the moments of the features are singular ({error}): fit to '

@@ -126,7 +126,10 @@ def fit_closed_form(layer: nn.Module, x: Tensor, target: Target,
         target = target.corrected(shortcut)
     if isinstance(layer, SCConv) and layer.units == 'S+C':
         # a few images at a time, as it needs memory for several copies
-        x = torch.cat([layer.sru(part) for part in x.split(8)])
+        kept = torch.empty_like(x)
+        for part, place in zip(x.split(8), kept.split(8)):
+            place.copy_(layer.sru(part))
+        x = kept
     features = form.features(x, target.positions)
     scale = target.scale
     values = target.values.double() * scale

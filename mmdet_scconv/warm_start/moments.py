@@ -99,15 +99,17 @@ class LinearForm:
         n, y, x_ = torch.unravel_index(positions,
                                        (len(low), *low.shape[2:]))
         (sy, sx), (dy, dx) = self.gwc.stride, self.gwc.dilation
-        (py, px), (height, width) = self.gwc.padding, self.gwc.kernel_size
+        (py, px), width = self.gwc.padding, self.gwc.kernel_size[1]
         padded = F.pad(up, (px, px, py, py)).permute(0, 2, 3, 1).contiguous()
-        parts = [
-            padded[n, sy * y + dy * i, sx * x_ + dx * j]
-            for i in range(height) for j in range(width)
-        ]
+        found = x.new_empty(len(positions), self.size)
+        *taps, last = found.split([self.up] * self.taps + [self.low], dim=1)
+        for k in range(self.kernel):
+            i, j = divmod(k, width)
+            taps[k].copy_(padded[n, sy * y + dy * i, sx * x_ + dx * j])
         if self.strided:
-            parts.append(self.pool(up)[n, :, y, x_])
-        return torch.cat([*parts, low[n, :, y, x_]], dim=1)
+            taps[-1].copy_(self.pool(up)[n, :, y, x_])
+        last.copy_(low[n, :, y, x_])
+        return found
 
 
 @dataclass

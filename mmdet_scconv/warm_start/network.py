@@ -85,11 +85,24 @@ def call(network: nn.Module, images: Tensor) -> object:
     return network(images)
 
 
+def call_for_hooks(network: nn.Module, images: Tensor) -> None:
+    """Run a network whose outputs are not needed. A backbone would keep those
+    of all stages until its end; here it keeps the last one's alone."""
+    kept = getattr(network, 'out_indices', None)
+    if isinstance(kept, list | tuple):
+        network.out_indices = kept[-1:]
+    try:
+        network(images)
+    finally:
+        if isinstance(kept, list | tuple):
+            network.out_indices = kept
+
+
 def fit_network(
     network: nn.Module,
     dense: nn.Module,
     images: Tensor,
-    run: Callable[[nn.Module, Tensor], object] = call,
+    run: Callable[[nn.Module, Tensor], object] = call_for_hooks,
     report: Callable[[LayerReport, int], None] = lambda report, total: None,
 ) -> list[LayerReport]:
     """Start a network with swapped convolutions from the dense one's weights.

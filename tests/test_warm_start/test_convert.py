@@ -285,16 +285,16 @@ def test_fine_tuned_with_the_shipped_config(classifier, tmp_path):
         assert not torch.equal(trained[name], weights[name])
 
 
-def test_distillation_of_a_classifier_is_of_its_scores(classifier, tmp_path,
-                                                      monkeypatch):
+def test_distillation_of_a_classifier_is_of_its_scores_too(
+        classifier, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         'mmdet_scconv.warm_start.distill.tensors_of',
-        lambda out: seen.append(out.shape) or iter([out]))
+        lambda out: seen.append([x.shape for x in out]) or iter(out))
     converted(classifier[0], tmp_path / 'out.pth', whole=True, backbone={},
               config=str(tmp_path / 'config.py'), size=32, method='distill',
               steps=1)
-    assert set(seen) == {(6, 10)}
+    assert seen == 2 * [[(6, 64, 8, 8), (6, 10)]]
 
 
 def test_without_a_config_cifar_gets_scconvs(classifier, tmp_path):
@@ -316,7 +316,11 @@ def test_nothing_is_written_when_interrupted(source, tmp_path, monkeypatch):
 
 
 def test_distilled(source, tmp_path):
-    converted(source, tmp_path / 'out.pth', method='distill', steps=2)
+    first, second = (
+        converted(source, tmp_path / 'out.pth', method='distill', steps=2)
+        for _ in range(2))
+    assert all(torch.equal(second[key], value)
+               for key, value in first.items())
     meta = torch.load(tmp_path / 'out.pth', weights_only=True)['meta']
     assert meta['method'] == 'distill'
     assert meta['distillation'] == dict(steps=2, lr=1e-3)

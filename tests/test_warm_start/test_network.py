@@ -1,5 +1,6 @@
 import copy
 import logging
+import weakref
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from mmdet_scconv.warm_start import (
     regression,
     summary,
 )
+from mmdet_scconv.warm_start.distill import augmented
 from mmdet_scconv.warm_start.layers import Target
 from mmdet_scconv.warm_start.pairs import build_pair
 
@@ -82,6 +84,22 @@ def test_fit_leaves_all_else_as_it_is():
                    for net in (dense, backbone) for m in net.modules())
     assert all(p.grad is None and p.requires_grad
                for p in backbone.parameters())
+
+
+def test_outputs_of_stages_are_not_kept():
+    """They are the largest maps, and nothing needs them."""
+    networks = pair(**LATE)
+    outputs, alive = {}, []
+    for network in networks:
+        network.layer1.register_forward_hook(
+            lambda stage, _, out: outputs.update({stage: weakref.ref(out)}))
+        network.layer3.register_forward_hook(
+            lambda *_, stage=network.layer1: alive.append(
+                outputs[stage]() is not None))
+    dense, backbone = networks
+    fit_network(backbone, dense, images())
+    assert alive == [False, False]
+    assert len(backbone(images())) == 4
 
 
 def test_stages_without_swap_are_copied_whole():
@@ -326,11 +344,11 @@ def test_summary():
 
 def test_distillation_helps_and_changes_nothing_else():
     dense, backbone = pair(**LATE)
-    x = images()
+    x = images(64, 32)  # one batch
     fit_network(backbone, dense, x)
     before = copy.deepcopy(backbone.state_dict())
     modes = [m.training for m in backbone.modules()]
-    losses = distill_network(backbone, dense, x, steps=15, lr=1e-3)
+    losses = distill_network(backbone, dense, x, steps=30, lr=1e-3)
     assert losses[-1] < 0.95 * losses[0]
     for name, tensor in backbone.state_dict().items():
         if '.conv2.' not in name:
@@ -338,6 +356,20 @@ def test_distillation_helps_and_changes_nothing_else():
     assert [m.training for m in backbone.modules()] == modes
     assert all(p.grad is None and p.requires_grad
                for p in backbone.parameters())
+
+
+def test_images_are_mirrored_and_shifted():
+    """By up to an eighth; the same with the same generator."""
+    x = torch.arange(32.).expand(64, 1, 32, 32) / 32
+    found = augmented(x, torch.Generator().manual_seed(0))
+    assert torch.equal(found, augmented(x, torch.Generator().manual_seed(0)))
+    assert found.shape == x.shape and found.is_contiguous()
+    rows = found[:, 0, 0]
+    mirrored = rows[:, 16] > rows[:, 17]
+    assert 16 < mirrored.sum() < 48
+    rows = torch.where(mirrored[:, None], rows.flip(1), rows)
+    shifts = 32 * rows[:, 16] - 16
+    assert set(shifts.int().tolist()) == set(range(-4, 5))
 
 
 class Residual(nn.Module):

@@ -3,9 +3,11 @@ one that is killed."""
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
+from mmdet_scconv.hooks import WarmStartHook
 from mmdet_scconv.warm_start import start
 
 SMALL = dict(depth=18, base_channels=16, zero_init_residual=False)
@@ -22,11 +25,12 @@ SPAWN = multiprocessing.get_context('spawn')
 
 
 class Detector(BaseModel):
-    def __init__(self, checkpoint):
+    def __init__(self, checkpoint, **options):
         super().__init__(dict(type='ImgDataPreprocessor'))
         self.backbone = MODELS.build(dict(
             type='SCConvResNet', frozen_stages=1, norm_eval=True,
-            init_cfg=dict(type='Pretrained', checkpoint=checkpoint), **SMALL))
+            init_cfg=dict(type='Pretrained', checkpoint=checkpoint),
+            **options))
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         return dict(loss=self.backbone(inputs)[-1].square().mean())
@@ -78,7 +82,7 @@ def train(rank, world, port, checkpoint, folder, found, dies):
     if world > 1:
         torch.distributed.init_process_group('gloo')
     runner = Runner(
-        Detector(checkpoint), str(Path(folder) / f'work_dir{rank}'),
+        Detector(checkpoint, **SMALL), str(Path(folder) / f'work_dir{rank}'),
         train_dataloader=dict(
             batch_size=2, num_workers=0, dataset=Pictures(),
             sampler=dict(type='InfiniteSampler')),
@@ -141,3 +145,51 @@ def test_killed_in_the_fit_and_started_again(started, tmp_path):
     (code, ), ((_, fits, again), ) = started()
     assert code == 0 and fits == 0
     assert first == again
+
+
+class Photographs(torch.utils.data.Dataset):
+    """As large as COCO's in the usual pipeline."""
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        generator = torch.Generator().manual_seed(i)
+        return dict(inputs=torch.randint(
+            256, (3, 800, 1216), generator=generator, dtype=torch.uint8))
+
+
+def start_at_full_width(checkpoint, folder, found):
+    """Puts the number of fitted layers, and the most memory in bytes that this
+    process has had."""
+    torch.set_num_threads(1)
+    os.environ.update(XDG_CACHE_HOME=str(folder), CUDA_VISIBLE_DEVICES='')
+    model = Detector(checkpoint, depth=50)
+    model.init_weights()
+    WarmStartHook().before_train(SimpleNamespace(
+        model=model, train_dataloader=SimpleNamespace(dataset=Photographs())))
+    # not resource.getrusage: its maximum includes the parent's, from before
+    # exec
+    peak = re.search(r'VmHWM:\s+(\d+) kB',
+                     Path('/proc/self/status').read_text())
+    found.put((len(model.backbone.swapped_convs), 1024 * int(peak[1])))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/status').exists(),
+                    reason='reads the peak memory from /proc')
+def test_memory_at_full_width(tmp_path):
+    """ResNet-50, 64 images: below 2 GB, the imports included."""
+    torch.manual_seed(0)
+    dense = ResNet(50)
+    dense.init_weights()
+    torch.save(dense.state_dict(), tmp_path / 'dense.pth')
+    found = SPAWN.Queue()
+    worker = SPAWN.Process(target=start_at_full_width, args=(
+        str(tmp_path / 'dense.pth'), tmp_path, found))
+    worker.start()
+    worker.join(4 * TIMEOUT)
+    assert worker.exitcode == 0
+    layers, peak = found.get()
+    assert layers == 16
+    assert peak < 2.0e9

@@ -19,6 +19,11 @@ from mmdet_scconv.warm_start.convert import (
     Conversion,
     resnet_to_scconv,
 )
+from mmdet_scconv.warm_start.distill import (
+    LR,
+    STEPS,
+    STEPS_OF_SCORES,
+)
 
 
 def parse_args():
@@ -75,13 +80,14 @@ def parse_args():
     parser.add_argument(
         '--steps',
         type=int,
-        default=200,
-        help='distillation: steps, 32 crops each (default: 200)')
+        help='distillation: steps, 32 crops each (default: '
+        f"{STEPS}, with a classifier's last layer {STEPS_OF_SCORES})")
     parser.add_argument(
         '--lr',
         type=float,
-        default=1e-3,
-        help="distillation: Adam's learning rate (default: 0.001)")
+        default=LR,
+        help="distillation: Adam's highest learning rate (default: "
+        '%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='default: 0')
     parser.add_argument(
         '--device',
