@@ -74,10 +74,10 @@ class BackwardPlan(Plan):
             (self.out_channels, ),
             (self.out_channels, self.up, self.low, self.rest, self.n,
              self.fuse_tiles['splits'], self.outputs, *self.gwc_strides,
-             options.eps1, options.eps2), KH=options.kernel[0],
-            KW=options.kernel[1], G=options.gwc_groups, ROWS=self.rows,
-            JP=row, TP=power_of_2(self.low),
-            BS=max(1, min(32, 4096 // row)))
+             options.eps1, options.eps2), 4 if self.narrow else 8,
+            KH=options.kernel[0], KW=options.kernel[1],
+            G=options.gwc_groups, ROWS=self.rows, JP=row,
+            TP=power_of_2(self.low), BS=max(1, min(32, 4096 // row)))
 
     @cached_property
     def fuse_input_gradient(self) -> Launch:
@@ -113,10 +113,8 @@ class BackwardPlan(Plan):
 
     @property
     def gate_constants(self) -> dict:
-        return dict(EVEN=self.even, **self.precision,
-                    BP=64 if self.channels <= 128 else 32,
-                    BK=self.half_block, UP=power_of_2(self.up),
-                    TP=power_of_2(self.low))
+        return dict(EVEN=self.even, **self.precision, BK=self.half_block,
+                    UP=power_of_2(self.up), TP=power_of_2(self.low))
 
     @property
     def half_tiles(self) -> int:
@@ -131,7 +129,7 @@ class BackwardPlan(Plan):
         return Launch(
             gate_gradient.gate_sums_kernel,
             (self.half_tiles, self.gate_blocks, self.n), self.gate_numbers,
-            8, self.stages, **self.gate_constants)
+            BP=16, **self.gate_constants)
 
     @cached_property
     def group_sums(self) -> Launch:
@@ -147,8 +145,8 @@ class BackwardPlan(Plan):
         return Launch(
             gate_gradient.gate_input_gradient_kernel,
             (self.half_tiles, self.gate_blocks, self.n), self.gate_numbers,
-            8, self.stages, GROUPS=self.options.gn_groups,
-            **self.gate_constants)
+            4, 3 if self.narrow else 1, GROUPS=self.options.gn_groups,
+            BP=16 if self.narrow else 32, **self.gate_constants)
 
     @cached_property
     def squeeze_splits(self) -> int:
@@ -166,8 +164,8 @@ class BackwardPlan(Plan):
              self.squeeze_splits),
             (self.channels, self.pixels, self.options.up_channels, self.up,
              self.low, self.n, *self.strides, self.options.threshold),
-            self.warps, EVEN=self.even, **self.precision, BP=64, BN=block,
-            BK=self.half_block)
+            8, 3 if self.narrow else 1, EVEN=self.even, **self.precision,
+            BP=64 if self.narrow else 16, BN=block, BK=self.half_block)
 
     @cached_property
     def squeeze_parameters_gradient(self) -> Launch:

@@ -25,7 +25,8 @@ class ForwardPlan(Plan):
         groups = self.options.gn_groups
         return Launch(
             squeeze.moments_kernel, (self.moment_blocks, self.n),
-            (self.channels, self.pixels, *self.strides), GROUPS=groups,
+            (self.channels, self.pixels, *self.strides),
+            4 if self.narrow else 2, GROUPS=groups,
             CP=power_of_2(self.channels), GP=power_of_2(groups, 1),
             BP=self.moment_block)
 
@@ -49,8 +50,9 @@ class ForwardPlan(Plan):
             fuse.softmax_kernel, (cdiv(self.out_channels, 16), self.n),
             (self.out_channels, self.up, self.low, self.rest, self.outputs,
              *self.gwc_strides, options.eps1, options.eps2),
-            KH=options.kernel[0], KW=options.kernel[1], G=options.gwc_groups,
-            ROWS=self.rows, NORM=not self.deployed, POST=self.deployed, BN=16,
+            8 if self.channels <= 256 else 4, KH=options.kernel[0],
+            KW=options.kernel[1], G=options.gwc_groups, ROWS=self.rows,
+            NORM=not self.deployed, POST=self.deployed, BN=16,
             UP=power_of_2(self.up), TP=power_of_2(self.low),
             GP=power_of_2(self.up // options.gwc_groups, 1))
 
@@ -59,13 +61,14 @@ class ForwardPlan(Plan):
         groups = self.options.gwc_groups
         in_group = self.out_channels // groups
         block_out = power_of_2(in_group, high=64)
+        block = 128 if self.channels <= 128 else 64
         return Launch(
             fuse.fuse_kernel,
-            (groups * cdiv(in_group, block_out), cdiv(self.outputs, 64),
+            (groups * cdiv(in_group, block_out), cdiv(self.outputs, block),
              self.n),
             (self.out_channels, *self.size, self.up, self.low, self.rest,
              *self.out_strides), **self.geometry, G=groups, **self.precision,
-            BM=64, BN=block_out, **k_blocks(self.up // groups, 'BU'))
+            BM=block, BN=block_out, **k_blocks(self.up // groups, 'BU'))
 
 
 def run_forward(x: Tensor, p: Parameters, options: Options,
