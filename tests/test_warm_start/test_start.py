@@ -109,6 +109,8 @@ def test_the_fit_is_at_the_start_of_the_training(dense_file, log):
     text = '\n'.join(line for _, line in log)
     assert '8 swapped convolutions fitted to the dense ones' in text
     assert '16 generated images' in text
+    warnings = [line for level, line in log if level == logging.WARNING]
+    assert sum('SCConvRuntimeHook' in line for line in warnings) == 1
     assert 'layer3: 2 layers fitted (closed form), unexplained' in text
     fitted = swapped(network)
     network.train()

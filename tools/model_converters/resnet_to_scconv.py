@@ -44,7 +44,8 @@ def parse_args():
         '--generated-images',
         action='store_true',
         help='random images with the spectrum of photographs, if there are '
-        'no others')
+        'no others: a detector that is not trained further loses 9 to 40 AP '
+        'more')
     parser.add_argument(
         '--method',
         choices=METHODS,
