@@ -132,7 +132,7 @@ def fit(network: nn.Module, dense: nn.Module, batch: Tensor) -> dict:
 # measured in benchmarks/warm_start
 NOT_YOUR_IMAGES = (
     'no images of the training set were at hand for the fit. A training makes '
-    'up for it; a detector that is hardly trained further loses 9 to 40 AP. '
+    'up for it; a detector that is hardly trained further loses 7 to 48 AP. '
     "custom_hooks=[dict(type='SCConvRuntimeHook')] gives it the training "
     "set's images")
 
