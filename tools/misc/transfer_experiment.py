@@ -102,7 +102,7 @@ def parse_args():
         help="width and height of the images' frame; not for digits, which "
         'have 128 (default: 256 192)')
     parser.add_argument(
-        '--systems', nargs='+', choices=SYSTEMS, default=None,
+        '--systems', nargs='+', choices=SYSTEMS,
         help='default: all')
     parser.add_argument('--seeds', type=int, nargs='+', default=range(5))
     parser.add_argument('--epochs', type=int, default=3, help='default: 3')
