@@ -10,6 +10,8 @@ from .judge import Difference
 # A detection whose score is so near to the lowest kept score may be missing,
 # because of rounding.
 NEAR_CUT = 1e-3
+# Coordinates are compared up to here, in pixels: YOLOX's exp() may overflow.
+FARTHEST = 1e6
 
 
 def detection_differences(expected: Sequence[Tensor],
@@ -20,15 +22,15 @@ def detection_differences(expected: Sequence[Tensor],
 
     Args:
         expected (Sequence[Tensor]): Boxes, scores and labels, as of
-            :class:`.detector.DetectorGraph`.
+            :class:`.two_stage.FasterRCNNGraph`.
         found (Sequence[Tensor]): The same.
         score_threshold (float): The lowest score that is kept.
 
     Returns:
         list: A Difference an image. ``absolute`` is in pixels of the boxes,
-        ``relative`` the larger one of the boxes' (to the largest coordinate)
-        and the scores'. Infinite where a detection of one is not among the
-        other's.
+        ``relative`` the larger one of the boxes' (to the box's largest
+        coordinate) and the scores'. Infinite where a detection of one is not
+        among the other's.
     """
     return [
         difference_of_image(one, other, score_threshold)
@@ -54,9 +56,10 @@ def difference_of_image(expected: Sequence[Tensor], found: Sequence[Tensor],
             continue
         if not len(boxes):
             return Difference(math.inf, math.inf, number)
-        pixels = torch.cdist(one[0][sure], boxes, p=math.inf)
+        own = one[0][sure].clamp(-FARTHEST, FARTHEST)
+        pixels = torch.cdist(own, boxes.clamp(-FARTHEST, FARTHEST), p=math.inf)
         distances = torch.maximum(
-            pixels / one[0].max(),
+            pixels / own.abs().amax(1, keepdim=True).clamp(min=1.),
             (one[1][sure].unsqueeze(1) - scores).abs())
         distances[one[2][sure].unsqueeze(1) != labels] = math.inf
         nearest, index = distances.min(1)

@@ -3,6 +3,7 @@ import copy
 from functools import partial
 
 import torch
+from mmdet.models.dense_heads import RTMDetHead, YOLOXHead
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
@@ -11,9 +12,10 @@ from ..backbones.deploy import deploy_backbone
 from ..classification import ImageClassifier
 from ..layers.common import check
 from .detections import detection_differences
-from .detector import DetectorGraph
 from .judge import CHECKED, DETECTOR_CHECKED, Part, differences
-from .reference import PaddedBackbone, Predictions
+from .reference import PaddedBackbone, Predictions, test_cfg_of
+from .single_stage import RTMDetGraph, YOLOXGraph
+from .two_stage import FasterRCNNGraph
 
 PARTS = ('backbone', 'detector', 'classifier')
 
@@ -59,6 +61,19 @@ def deploy(model: nn.Module) -> bool:
     return True
 
 
+def detector_graph(model: nn.Module) -> nn.Module:
+    """A detector, in eval mode, as a graph from images to detections.
+
+    Raises:
+        ValueError: If it has a part that is not built here.
+    """
+    head = getattr(model, 'bbox_head', None)
+    if isinstance(head, RTMDetHead):
+        return RTMDetGraph(model)
+    return (YOLOXGraph if isinstance(head, YOLOXHead) else
+            FasterRCNNGraph)(model)
+
+
 def part_of(model: nn.Module, name: str,
             metadata: dict[str, str] | None = None) -> Part:
     """A part of a detector or classifier, to be exported.
@@ -70,7 +85,7 @@ def part_of(model: nn.Module, name: str,
         model (nn.Module): In eval mode, on the CPU.
         name (str): 'backbone': the outputs are its stages, as
             ``out_indices`` has them. 'detector': boxes, scores and labels,
-            see :class:`DetectorGraph`. 'classifier': an ImageClassifier's
+            see :class:`FasterRCNNGraph`. 'classifier': an ImageClassifier's
             scores before the softmax, (N, num_classes).
         metadata (dict): Of :func:`metadata_of`.
 
@@ -81,12 +96,12 @@ def part_of(model: nn.Module, name: str,
     compare, gated = differences, None
     exported = copy.deepcopy(model)
     if name == 'detector':
-        module = DetectorGraph(exported)
+        module = detector_graph(exported)
         outputs = ('boxes', 'scores', 'labels')
         reference, gated = Predictions(model), PaddedBackbone(model)
         compare = partial(
             detection_differences,
-            score_threshold=model.roi_head.test_cfg.score_thr)
+            score_threshold=test_cfg_of(model).score_thr)
     elif name == 'classifier':
         check(
             isinstance(model, ImageClassifier), 'part', name,

@@ -1,7 +1,11 @@
 """The reference of an exported file: MMDetection's own code."""
+import math
+
 import torch
 import torch.nn.functional as F
+from mmdet.models.detectors import SingleStageDetector
 from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 
@@ -13,9 +17,27 @@ def pad_images(images: Tensor, divisor: int) -> Tensor:
 
 
 def size_divisor_of(model: nn.Module) -> int:
-    """The number to whose multiples a model's preprocessor pads height and
-    width."""
-    return getattr(model.data_preprocessor, 'pad_size_divisor', 1)
+    """The number to whose multiples height and width are padded: the
+    preprocessor's, and a single-stage detector's largest stride, which its
+    pipeline would bring images to."""
+    divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
+    if isinstance(model, SingleStageDetector):
+        strides = model.bbox_head.prior_generator.strides
+        divisor = math.lcm(divisor, *(side for s in strides for side in s))
+    return divisor
+
+
+def test_cfg_of(model: nn.Module) -> ConfigDict:
+    """``test_cfg`` of the head that makes a detector's detections."""
+    head = (model.bbox_head if isinstance(model, SingleStageDetector) else
+            model.roi_head)
+    return head.test_cfg
+
+
+def max_detections(model: nn.Module) -> int:
+    """How many detections of an image are kept. YOLOX's ``test_cfg`` has no
+    such limit; it gets the one of RTMDet."""
+    return test_cfg_of(model).get('max_per_img', 300)
 
 
 class PaddedBackbone(nn.Module):
@@ -34,7 +56,7 @@ class PaddedBackbone(nn.Module):
 
 class Predictions(nn.Module):
     """MMDetection's own ``predict``, with the outputs of
-    :class:`.detector.DetectorGraph`."""
+    :class:`.two_stage.FasterRCNNGraph`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -51,13 +73,13 @@ class Predictions(nn.Module):
                     batch_input_shape=tuple(padded.shape[2:]),
                     scale_factor=(1., 1.))) for _ in images
         ]
-        number = self.model.roi_head.test_cfg.max_per_img
+        number = max_detections(self.model)
         boxes = images.new_zeros(len(images), number, 4)
         scores = images.new_zeros(len(images), number)
         labels = images.new_full((len(images), number), -1, dtype=torch.long)
         for i, sample in enumerate(
                 self.model.predict(padded, samples, rescale=False)):
-            found = sample.pred_instances
+            found = sample.pred_instances[:number]
             boxes[i, :len(found)] = found.bboxes
             scores[i, :len(found)] = found.scores
             labels[i, :len(found)] = found.labels

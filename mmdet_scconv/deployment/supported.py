@@ -1,11 +1,28 @@
 """Checks which detectors can be exported as a whole."""
 from mmcv.ops import RoIAlign
-from mmdet.models.dense_heads import RPNHead
-from mmdet.models.detectors import FasterRCNN, TwoStageDetector
+from mmdet.models.dense_heads import (
+    RPNHead,
+    RTMDetHead,
+    RTMDetSepBNHead,
+    YOLOXHead,
+)
+from mmdet.models.detectors import (
+    YOLOX,
+    FasterRCNN,
+    RTMDet,
+    SingleStageDetector,
+    TwoStageDetector,
+)
 from mmdet.models.roi_heads import SingleRoIExtractor, StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
-from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
-from mmdet.models.task_modules.prior_generators import AnchorGenerator
+from mmdet.models.task_modules.coders import (
+    DeltaXYWHBBoxCoder,
+    DistancePointBBoxCoder,
+)
+from mmdet.models.task_modules.prior_generators import (
+    AnchorGenerator,
+    MlvlPointGenerator,
+)
 from torch import nn
 
 
@@ -51,13 +68,18 @@ def check_coder(name: str, coder) -> None:
                   'clip_border=True, add_ctr_clamp=False')
 
 
-def check_detector(model: nn.Module) -> None:
-    """Check that :class:`.detector.DetectorGraph` does the same as a detector.
+def check_faster_rcnn(model: nn.Module) -> None:
+    """Check that :class:`.two_stage.FasterRCNNGraph` does the same as a
+    detector.
 
     Raises:
         ValueError: If not; names the part that differs.
     """
-    check_kind('detector', model, FasterRCNN, TwoStageDetector)
+    check_kind('detector', model, FasterRCNN, TwoStageDetector, RTMDet, YOLOX,
+               SingleStageDetector)
+    check_setting(isinstance(model, TwoStageDetector), 'bbox_head',
+                  type(getattr(model, 'bbox_head', None)).__name__,
+                  'RTMDetHead, RTMDetSepBNHead or YOLOXHead')
     rpn, roi_head = model.rpn_head, model.roi_head
     check_kind('rpn_head', rpn, RPNHead)
     check_kind('anchor_generator', rpn.prior_generator, AnchorGenerator)
@@ -82,3 +104,44 @@ def check_detector(model: nn.Module) -> None:
         type(head).__name__, 'a ConvFCBBoxHead with softmax and boxes')
     check_coder('bbox_head.bbox_coder', head.bbox_coder)
     check_nms('test_cfg.rcnn.nms', roi_head.test_cfg.nms)
+
+
+def check_single_stage(model: nn.Module, *heads: type) -> None:
+    """Check the parts that RTMDet and YOLOX have in common.
+
+    Raises:
+        ValueError: If one of them is not supported; names it.
+    """
+    check_kind('detector', model, RTMDet, YOLOX, SingleStageDetector)
+    head = model.bbox_head
+    check_kind('bbox_head', head, *heads)
+    check_kind('prior_generator', head.prior_generator, MlvlPointGenerator)
+    check_setting(head.use_sigmoid_cls, 'bbox_head.loss_cls.use_sigmoid',
+                  False, 'True')
+    check_nms('test_cfg.nms', head.test_cfg.nms)
+
+
+def check_rtmdet(model: nn.Module) -> None:
+    """Check that :class:`.single_stage.RTMDetGraph` does the same as a
+    detector.
+
+    Raises:
+        ValueError: If not; names the part that differs.
+    """
+    check_single_stage(model, RTMDetHead, RTMDetSepBNHead)
+    head = model.bbox_head
+    check_kind('bbox_coder', head.bbox_coder, DistancePointBBoxCoder)
+    check_setting(head.bbox_coder.clip_border, 'bbox_coder.clip_border', False,
+                  'True')
+    nms_pre = head.test_cfg.get('nms_pre', -1)
+    check_setting(nms_pre > 0, 'test_cfg.nms_pre', nms_pre, 'a number > 0')
+
+
+def check_yolox(model: nn.Module) -> None:
+    """Check that :class:`.single_stage.YOLOXGraph` does the same as a
+    detector.
+
+    Raises:
+        ValueError: If not; names the part that differs.
+    """
+    check_single_stage(model, YOLOXHead)

@@ -1,18 +1,20 @@
 """A whole detector as one graph, beside MMDetection's predict."""
 
+from functools import partial
+
 import pytest
 import torch
 from conftest import REPO
 from mmdet.registry import MODELS
+from mmengine.hub import get_config
 from torch import nn
 
 from mmdet_scconv.config import read_config
 from mmdet_scconv.deployment.detections import detection_differences
-from mmdet_scconv.deployment.detector import DetectorGraph
 from mmdet_scconv.deployment.export import export
 from mmdet_scconv.deployment.judge import Part
 from mmdet_scconv.deployment.operators import padded_nms, roi_align
-from mmdet_scconv.deployment.parts import part_of
+from mmdet_scconv.deployment.parts import detector_graph, part_of
 from mmdet_scconv.deployment.reference import Predictions
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
@@ -60,16 +62,64 @@ def test_graph(shape, options):
     images = torch.randn(shape[0], 3, *shape[1:])
     with torch.no_grad():
         expected = Predictions(model)(images)
-        found = DetectorGraph(model)(images)
+        found = detector_graph(model)(images)
     assert (expected[2] >= 0).sum(1).min() > 5
+    for one, other in zip(expected, found):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+def single_stage(name, **options):
+    """RTMDet's or YOLOX's head on a small backbone, with three classes; scores
+    and boxes differ from each other, as if trained."""
+    torch.manual_seed(1)
+    cfg = read_config(
+        str(REPO / f'configs/digits/{name}_tiny_9e_digits.py'),
+        {'model.bbox_head.num_classes': 3, 'model.bbox_head.in_channels': 8,
+         'model.bbox_head.feat_channels': 8, **options})
+    cfg.model.backbone = dict(
+        type='ResNet', depth=18, base_channels=8, stem_channels=8,
+        out_indices=(1, 2, 3))
+    cfg.model.neck = dict(
+        type='FPN', in_channels=[16, 32, 64], out_channels=8, num_outs=3)
+    model = MODELS.build(cfg.model).eval()
+    for layer in model.bbox_head.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.2)
+    return model
+
+
+SINGLE_STAGE = [
+    ('rtmdet', {'model.test_cfg.min_bbox_size': 4}),
+    # more pairs of place and class than are taken on the first level
+    ('rtmdet', {'model.test_cfg.nms_pre': 100,
+                'model.test_cfg.max_per_img': 20}),
+    ('yolox', {}),
+    ('yolox', {'model.test_cfg.score_thr': 0.3}),
+    ('yolox', {'model.test_cfg.max_per_img': 20}),
+]
+
+
+@pytest.mark.parametrize('shape', [(2, 96, 64), (1, 130, 97)])
+@pytest.mark.parametrize('name,options', SINGLE_STAGE)
+def test_single_stage_graph(shape, name, options):
+    model = single_stage(name, **options)
+    images = torch.randn(shape[0], 3, *shape[1:])
+    with torch.no_grad():
+        expected = Predictions(model)(images)
+        found = detector_graph(model)(images)
+    assert (expected[2] >= 0).sum(1).min() > 5
+    assert len(expected[2][expected[2] >= 0].unique()) > 1
     for one, other in zip(expected, found):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('suffix', ['onnx', 'pt2'])
-def test_file(tmp_path, suffix):
-    part = part_of(small_detector(), 'detector')
+@pytest.mark.parametrize('model', [
+    small_detector, partial(single_stage, 'rtmdet'),
+    partial(single_stage, 'yolox')], ids=['faster-rcnn', 'rtmdet', 'yolox'])
+def test_file(tmp_path, model, suffix):
+    part = part_of(model(), 'detector')
     comparisons = export(part, str(tmp_path / f'a.{suffix}'), tolerance=1e-4,
                          rounds=1)
     assert min(c.difference.compared for c in comparisons) > 5
@@ -143,6 +193,17 @@ def test_detection_differences(found, absolute, relative, compared):
         assert difference.compared == compared
 
 
+@pytest.mark.parametrize('wrong', [2., float('inf')])
+def test_a_huge_box_does_not_hide_the_others(wrong):
+    """YOLOX's boxes are not cut at the image's border, and may overflow."""
+    one, other = (detections((10., .9, 1), (20., .8, 1)) for _ in range(2))
+    for boxes, _, _ in (one, other):
+        boxes[0, 0, 2] = float('inf')
+    assert detection_differences(one, other, 0.05)[0].relative == 0
+    other[0][0, 1, 0] += wrong
+    assert detection_differences(one, other, 0.05)[0].relative >= 0.02 - 1e-6
+
+
 @pytest.mark.parametrize('options,message', [
     ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, 'test_cfg.rcnn.nms='),
     ({'model.roi_head.bbox_roi_extractor.roi_layer.type': 'RoIPool',
@@ -157,3 +218,26 @@ def test_other_detectors_are_refused(options, message):
     with pytest.raises(ValueError, match=message) as error:
         part_of(small_detector(**options), 'detector')
     assert 'backbone can be exported alone' in str(error.value)
+
+
+@pytest.mark.parametrize('name,options,message', [
+    ('rtmdet', {'model.test_cfg.nms.type': 'soft_nms'}, 'test_cfg.nms='),
+    ('rtmdet', {'model.test_cfg.nms_pre': -1}, 'test_cfg.nms_pre=-1'),
+    ('rtmdet', {'model.bbox_head.bbox_coder.clip_border': False},
+     'clip_border=False'),
+    ('yolox', {'model.test_cfg.nms.type': 'soft_nms'}, 'test_cfg.nms='),
+])
+def test_other_single_stage_detectors_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        part_of(single_stage(name, **options), 'detector')
+    assert 'backbone can be exported alone' in str(error.value)
+
+
+@pytest.mark.parametrize('detector,message', [
+    ('RetinaNet', 'detector RetinaNet .*: only FasterRCNN or .* RTMDet or'),
+    ('SingleStageDetector', "bbox_head='RetinaHead' .*: only RTMDetHead, ")])
+def test_other_heads_are_refused(detector, message):
+    cfg = get_config('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py')
+    cfg.model.type = detector
+    with pytest.raises(ValueError, match=message):
+        part_of(MODELS.build(cfg.model), 'detector')

@@ -1,9 +1,7 @@
-"""A whole Faster R-CNN as one graph of fixed-size steps.
+"""A whole Faster R-CNN as one graph of fixed-size steps (:mod:`.boxes`).
 
 It does the same as MMDetection's ``predict``, in operations that can be traced
-with any batch size, height and width. MMDetection has as many boxes as were
-found; here there is always the largest possible number, and boxes that are not
-a detection have a score below zero.
+with any batch size, height and width.
 """
 import math
 from collections.abc import Sequence
@@ -13,11 +11,18 @@ import torch.nn.functional as F
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor, nn
 
-from .operators import padded_nms, roi_align
-from .reference import pad_images, size_divisor_of
-from .supported import check_detector
+from .boxes import (
+    NOTHING,
+    detections,
+    drop_narrow,
+    nms_of_groups,
+    take,
+    within,
+)
+from .operators import roi_align
+from .reference import max_detections, pad_images, size_divisor_of
+from .supported import check_faster_rcnn
 
-NOTHING = -1.  # score of a box that is not a detection
 # MMDetection's default of DeltaXYWHBBoxCoder.decode
 MAX_LOG_RATIO = abs(math.log(16 / 1000))
 
@@ -32,37 +37,10 @@ def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor,
     centres = (boxes[..., :2] + boxes[..., 2:]) * 0.5 \
         + sizes * deltas[..., :2]
     sizes = sizes * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    first, last = centres - sizes * 0.5, centres + sizes * 0.5
-    return torch.stack([
-        first[..., 0].clamp(0, width), first[..., 1].clamp(0, height),
-        last[..., 0].clamp(0, width), last[..., 1].clamp(0, height)
-    ], -1)
+    return within(centres - sizes * 0.5, centres + sizes * 0.5, height, width)
 
 
-def take(values: Tensor, indices: Tensor) -> Tensor:
-    """(N, K, 4) and (N, P) -> (N, P, 4)."""
-    return values.gather(1, indices.unsqueeze(2).expand(-1, -1, 4))
-
-
-def nms_of_groups(boxes: Tensor, scores: Tensor, groups: Tensor,
-                  iou_threshold: float, score_threshold: float,
-                  max_boxes: int) -> Tensor:
-    """:func:`padded_nms` where boxes of different groups do not meet, moved
-    apart as mmcv's ``batched_nms`` does.
-
-    Args:
-        boxes (Tensor): (N, K, 4), from 0 on.
-        scores (Tensor): (N, K).
-        groups (Tensor): (K, ), from 0 on.
-    """
-    valid = (scores > score_threshold).unsqueeze(2)
-    farthest = torch.where(valid, boxes, 0).amax((1, 2)).view(-1, 1, 1)
-    offsets = groups.to(boxes.dtype).view(1, -1, 1) * (farthest + 1)
-    return padded_nms(boxes + offsets, scores, iou_threshold, score_threshold,
-                      max_boxes)
-
-
-class DetectorGraph(nn.Module):
+class FasterRCNNGraph(nn.Module):
     """MMDetection's Faster R-CNN, from images to detections.
 
     Args:
@@ -80,7 +58,7 @@ class DetectorGraph(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        check_detector(model)
+        check_faster_rcnn(model)
         self.model = model
         self.size_divisor = size_divisor_of(model)
 
@@ -119,10 +97,7 @@ class DetectorGraph(nn.Module):
                        height, width))
         levels = torch.arange(len(boxes), device=boxes[0].device)
         boxes, scores = torch.cat(boxes, 1), torch.cat(scores, 1)
-        least = cfg.get('min_bbox_size', -1)
-        if least >= 0:
-            wide = (boxes[..., 2:] - boxes[..., :2] > least).all(2)
-            scores = torch.where(wide, scores, NOTHING)
+        scores = drop_narrow(boxes, scores, cfg.get('min_bbox_size', -1))
         kept = nms_of_groups(boxes, scores, levels.repeat_interleave(number),
                              cfg.nms.iou_threshold, NOTHING / 2,
                              cfg.max_per_img)
@@ -167,8 +142,5 @@ class DetectorGraph(nn.Module):
         boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)
         labels = torch.arange(classes, device=found.device).repeat(number)
         kept = nms_of_groups(boxes, scores, labels, cfg.nms.iou_threshold,
-                             cfg.score_thr, cfg.max_per_img)
-        found, index = kept >= 0, kept.clamp(min=0)
-        return (torch.where(found.unsqueeze(2), take(boxes, index), 0),
-                torch.where(found, scores.gather(1, index), 0),
-                torch.where(found, index % classes, -1))
+                             cfg.score_thr, max_detections(self.model))
+        return detections(boxes, scores, labels.expand(images, -1), kept)
