@@ -25,6 +25,8 @@ class SwapReport(Report):
     """Why a convolution was not replaced, by name."""
     shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Further names of replaced convolutions that several modules share."""
+    shared_norms: list[str] = field(default_factory=list)
+    """Those of ``shared`` with a BatchNorm inside, so one for several maps."""
     fitted: dict[str, str] = field(default_factory=dict)
     """Options other than the defaults that a width needs, by name."""
 
@@ -44,6 +46,13 @@ class SwapReport(Report):
                 groups[reason].append(name)
             for reason, names in groups.items():
                 yield logging.INFO, f'  {title}, {reason}: {listed(names)}'
+        if self.shared_norms:
+            yield logging.WARNING, (
+                f'{self.module}: several modules share a {self.conv} with '
+                'BatchNorms inside, whose statistics are of all their maps '
+                f'together: {listed(self.shared_norms)}. GroupNorm has none: '
+                f"conv=dict(type='{self.conv}', norm_cfg=dict(type='GN', "
+                'num_groups=...))')
 
 
 def listed(names: list[str]) -> str:

@@ -10,6 +10,7 @@ from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers import SCConv
 from ..layers.common import check
@@ -156,6 +157,9 @@ def swap_convs(module: nn.Module,
         report.swapped[found.name] = str(found)
         if found.names[1:]:
             report.shared[found.name] = found.names[1:]
+            if any(isinstance(part, _BatchNorm)
+                   for part in new[found.names].modules()):
+                report.shared_norms.append(found.name)
         if options:
             report.fitted[found.name] = ', '.join(
                 f'{name}={value}' for name, value in options.items())

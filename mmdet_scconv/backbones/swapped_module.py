@@ -46,7 +46,8 @@ class SwappedModule:
 
         Args:
             swapped_convs (Sequence[str]): Names of the new ones.
-            dense_cfg (Mapping): Config of the module without the swap.
+            dense_cfg (Mapping): Config of the module without the swap; its
+                type is a class.
             dense_shapes (Mapping): Shapes of all its tensors, by name.
             swapped_init (str): See the class.
             freeze_without_weights (bool): See the class.
@@ -105,6 +106,11 @@ class SwappedModule:
         if other:
             return f'{other[0]} has another shape than the dense one'
         return None
+
+    @property
+    def dense_class(self) -> type:
+        """The module's class before the swap."""
+        return self.dense_cfg['type']
 
     def dense_network(self) -> nn.Module:
         """The module before the swap, with the weights that were loaded, on

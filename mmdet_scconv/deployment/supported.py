@@ -25,15 +25,18 @@ from mmdet.models.task_modules.prior_generators import (
 )
 from torch import nn
 
+from ..backbones.swapped_module import SwappedModule
+
 
 def check_kind(name: str, part, *kinds: type) -> None:
     """Raises:
         ValueError: If a part of a detector is not exactly of one of these
-            classes.
+            classes, before a swap of convolutions in it.
     """
-    if type(part) not in kinds:
+    kind = part.dense_class if isinstance(part, SwappedModule) else type(part)
+    if kind not in kinds:
         raise ValueError(
-            f'{name} {type(part).__name__} cannot be exported with the whole '
+            f'{name} {kind.__name__} cannot be exported with the whole '
             'detector: only ' + ' or '.join(kind.__name__ for kind in kinds) +
             '. Its backbone can be exported alone')
 

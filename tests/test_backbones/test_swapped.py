@@ -177,6 +177,21 @@ def test_shared_convolutions_stay_shared():
     assert 'cls_convs.2.1.conv' in head.swapped_convs
 
 
+@pytest.mark.parametrize('norm_cfg,warned', [
+    (dict(type='BN'), 4), (dict(type='GN', num_groups=8), 0)])
+def test_batch_norms_inside_shared_convolutions_are_warned_of(
+        norm_cfg, warned):
+    report = build('RTMDetSepBNHead', conv=dict(
+        type='SCConv', norm_cfg=norm_cfg)).swap_report
+    assert len(report.shared_norms) == warned
+    warnings = [line for level, line in report.lines()
+                if level == logging.WARNING]
+    assert len(warnings) == bool(warned)
+    if warned:
+        assert 'cls_convs.0.0.conv' in warnings[0]
+        assert "norm_cfg=dict(type='GN'" in warnings[0]
+
+
 def test_predictors_stay():
     head = build('RetinaHead')
     assert type(head.retina_cls) is type(head.retina_reg) is nn.Conv2d

@@ -113,6 +113,19 @@ def test_single_stage_graph(shape, name, options):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
 
 
+def test_graph_of_a_swapped_head():
+    model = single_stage('yolox', **{
+        'model.bbox_head.type': 'Swapped',
+        'model.bbox_head.module': dict(type='YOLOXHead'),
+        'model.bbox_head.select': dict(min_channels=8)})
+    assert model.bbox_head.swap_report.swapped
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for one, other in zip(Predictions(model)(images),
+                              detector_graph(model)(images)):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('suffix', ['onnx', 'pt2'])
 @pytest.mark.parametrize('model', [
