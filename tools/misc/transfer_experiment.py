@@ -129,8 +129,10 @@ def parse_args():
         if system not in known:
             parser.error(f'argument --systems: {system!r} with --detector '
                          f'{args.detector}; allowed: {", ".join(known)}')
-    if args.image_folders and args.detector in SWAPPED:
-        parser.error('--image-folders is for --detector faster-rcnn')
+    for option in ('image_folders', 'whole_detector', 'fine_tune'):
+        if getattr(args, option) and args.detector in SWAPPED:
+            parser.error(f'--{option.replace("_", "-")} is for --detector '
+                         'faster-rcnn')
     if args.detector == 'readme' and not args.voc_format:
         parser.error('--detector readme needs --voc-format')
     return args
