@@ -97,6 +97,7 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
     def compiled(module: nn.Module):
         return torch.compile(module) if case.execution == 'compile' else module
 
+    torch.manual_seed(0)  # the same inputs for all systems
     if case.part == 'layer':
         layers = [(compiled(conv), x) for conv, x in layer_inputs(model, case)]
 

@@ -59,6 +59,41 @@ def set_norm_statistics(backbone: nn.Module,
         norm.momentum = momentum
 
 
+def give_equal_boxes(detector: nn.Module) -> None:
+    """Give the heads of a detector the same weights and the same maps in all
+    systems, so that they find the same boxes.
+
+    With random weights boxes differ by the backbone, and RoIAlign and NMS take
+    longer for some boxes than for others. The maps are still computed, and
+    still get gradients.
+    """
+    torch.manual_seed(0)
+    for name, part in detector.named_children():
+        if name not in ('data_preprocessor', 'backbone', 'neck'):
+            part.init_weights()
+    last = detector.neck if detector.with_neck else detector.backbone
+    last.register_forward_hook(EqualMaps())
+
+
+class EqualMaps:
+    """A forward hook that replaces a module's maps by random ones, which are
+    the same for all of one shape."""
+
+    def __init__(self) -> None:
+        self.maps = {}
+
+    def __call__(self, module, args, levels):
+        return tuple(level * 0 + self.map_like(level) for level in levels)
+
+    def map_like(self, level: Tensor) -> Tensor:
+        kind = level.shape, level.dtype
+        if kind not in self.maps:
+            generator = torch.Generator().manual_seed(0)
+            self.maps[kind] = torch.randn(
+                level.shape, generator=generator).to(level)
+        return self.maps[kind]
+
+
 def build(cfg: dict, form: str, case: Case) -> nn.Module:
     """Build one system's model (only the backbone if the case is not of
     detectors).
@@ -78,6 +113,8 @@ def build(cfg: dict, form: str, case: Case) -> nn.Module:
     model.to(case.device)
     backbone = model.backbone if case.part == 'detector' else model
     set_norm_statistics(backbone)
+    if case.part == 'detector':
+        give_equal_boxes(model)
     model.train(case.task == 'training')
     if model.training and not any(p.requires_grad for p in
                                   model.parameters()):

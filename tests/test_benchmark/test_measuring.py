@@ -200,3 +200,27 @@ def test_detector_in_bf16_on_a_cpu(task):
     step, _ = measuring.step_of(detector, case)
     step()
     assert seen == {torch.bfloat16, torch.float32}
+
+
+def test_systems_find_the_same_boxes():
+    """Otherwise one NMS takes longer than the other, by chance."""
+    case = cases.Case('detector', **SMALL)
+    found = []
+    for slug in ('r50', 'scconv-r50'):
+        detector = models.build(model(slug), 'as-is', case)
+        _, forward = measuring.step_of(detector, case)
+        detector.roi_head.bbox_roi_extractor.register_forward_hook(
+            lambda module, args, out: found.append((args[1], out)))
+        forward()
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
+
+
+def test_equal_maps_have_gradients():
+    """The backbone's backward pass is part of a detector's training step."""
+    case = cases.Case('detector', 'training', **SMALL)
+    detector = models.build(model('r50'), 'as-is', case)
+    _, forward = measuring.step_of(detector, case)
+    forward()[0].backward()
+    trained = [p for p in detector.backbone.parameters() if p.requires_grad]
+    assert trained and all(p.grad is not None for p in trained)
