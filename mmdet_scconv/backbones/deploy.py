@@ -3,6 +3,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
@@ -10,6 +11,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from ..layers import SCConv
 from ..layers.common import is_hooked
 from ..layers.fused import uses_running_statistics
+from .select_convs import DENSE_TYPES
 
 
 def deploy_backbone(detector: nn.Module) -> None:
@@ -28,10 +30,15 @@ def deploy_backbone(detector: nn.Module) -> None:
     backbone.switch_to_deploy()
 
 
-def pairs(module: nn.Module, conv_type: type
+# Their outputs are linear in their weights; those of ConvAWS and others, which
+# standardise their weights, are not.
+FOLDABLE = (*DENSE_TYPES, Conv2dAdaptivePadding)
+
+
+def pairs(module: nn.Module, *conv_types: type
           ) -> Iterator[tuple[nn.Module, str, str]]:
-    """Find each convolution that a BatchNorm follows in the same module.
-    Yields that module, and the names of both.
+    """Find each convolution, of exactly these types, that a BatchNorm follows
+    in the same module. Yields that module, and the names of both.
 
     A convolution that several modules share is left out, because its norms
     differ.
@@ -40,14 +47,14 @@ def pairs(module: nn.Module, conv_type: type
                      for child in parent._modules.values())
     for parent in list(module.modules()):
         if isinstance(parent, ConvModule) and parent.order.index(
-                'norm') < parent.order.index('conv'):
+                'norm') != parent.order.index('conv') + 1:
             continue
         conv_name = None
         for name, child in list(parent._modules.items()):
             if (conv_name is not None and isinstance(child, _BatchNorm)
                     and uses_running_statistics(child)):
                 yield parent, conv_name, name
-            conv_name = name if (isinstance(child, conv_type)
+            conv_name = name if (type(child) in conv_types
                                  and not is_hooked(child)
                                  and places[id(child)] == 1) else None
 
@@ -78,7 +85,7 @@ def fold_batch_norms(module: nn.Module) -> None:
             setattr(parent, norm, nn.Identity())
     deploy_alone(module)
     # also those inside convolutions other than SCConv
-    for parent, conv, norm in pairs(module, nn.Conv2d):
+    for parent, conv, norm in pairs(module, *FOLDABLE):
         setattr(parent, conv, fuse_conv_bn_eval(parent._modules[conv],
                                                 parent._modules[norm]))
         setattr(parent, norm, nn.Identity())

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 from mmcv.cnn.bricks.wrappers import Conv2d
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.dense_heads.base_mask_head import BaseMaskHead
 from torch import nn
 
 from ..layers.common import DropInConv, check, is_hooked, is_int
@@ -41,6 +42,17 @@ def is_convolution(module: nn.Module) -> bool:
     weight = module._parameters.get('weight')
     return isinstance(module, (DropInConv, nn.Conv2d)) or (
         weight is not None and weight.dim() == 4)
+
+
+def looks_like_predictor(found: FoundConv) -> bool:
+    """Whether a convolution of a head predicts scores or boxes: it has a bias,
+    and neither norm nor activation of a ConvModule."""
+    conv, parent = found.conv, found.parent
+    if conv.bias is None or conv is getattr(parent, 'conv', None):
+        return False
+    # layers before the predictors that are no ConvModules either
+    inside = (found.name == 'rpn_conv' or isinstance(parent, nn.Sequential))
+    return not inside or conv.in_channels != conv.out_channels
 
 
 def find_convs(module: nn.Module) -> list[FoundConv]:
@@ -137,7 +149,9 @@ class Select:
         for name in ('include', 'exclude'):
             values = as_tuple(getattr(self, name))
             check(
-                values is None or all(isinstance(v, str) for v in values),
+                (values is None and name == 'include')
+                or (values is not None
+                    and all(isinstance(v, str) for v in values)),
                 name, getattr(self, name), 'a name, or several')
 
     def check_names(self, found: Sequence[FoundConv]) -> None:
@@ -195,8 +209,6 @@ class Select:
             yield f'padding_mode={conv.padding_mode!r}'
         if is_hooked(conv):
             yield 'has hooks or a parametrization (spectral norm)'
-        if (not named and isinstance(module, BaseDenseHead)
-                and conv.bias is not None and conv is not getattr(
-                    found.parent, 'conv', None)
-                and conv.in_channels != conv.out_channels):
+        if (not named and isinstance(module, (BaseDenseHead, BaseMaskHead))
+                and looks_like_predictor(found)):
             yield 'looks like a predictor; name it in include to swap it'

@@ -179,7 +179,7 @@ def swapped_class(cls: type) -> type:
     """The class of a swapped module: ``cls`` with :class:`SwappedModule`."""
 
     def reduce(self, protocol):  # pickle does not find a class made here
-        return empty, (cls, ), self.__dict__
+        return empty, (cls, ), self.__getstate__()
 
     return type(f'Swapped{cls.__name__}', (SwappedModule, cls), {
         '__doc__': cls.__doc__,
@@ -215,6 +215,9 @@ def build_swapped(module: Mapping,
     submodules. If nothing is selected, its outputs and its state dict are
     unchanged.
 
+    ``module`` may be another ``Swapped`` or an ``SCConvResNet``, with another
+    convolution elsewhere in it.
+
     What was swapped is logged. ``init_cfg`` works as usual; a pretrained
     checkpoint fills what fits, see :class:`.swapped_module.SwappedModule`.
 
@@ -231,6 +234,9 @@ def build_swapped(module: Mapping,
     Raises:
         ValueError: See :func:`swap_convs`.
     """
+    for name, value in dict(module=module, conv=conv, select=select).items():
+        check(value is None or isinstance(value, Mapping), name, value,
+              'a dict')
     dense_cfg = {**options, **module}
     built = MODELS.build(dense_cfg)
     dense_cfg['type'] = type(built)  # found from any scope
@@ -241,10 +247,14 @@ def build_swapped(module: Mapping,
     dense_shapes = {k: v.shape for k, v in built.state_dict().items()}
     report = swap_convs(built, conv, select)
     report.log()
-    built.__class__ = swapped_class(type(built))
-    built.note_swap(
-        [name for first in report.swapped
-         for name in (first, *report.shared.get(first, ()))], dense_cfg,
-        dense_shapes, swapped_init, freeze_without_weights)
+    swapped = [name for first in report.swapped
+               for name in (first, *report.shared.get(first, ()))]
+    if isinstance(built, SwappedModule):  # a second swap
+        swapped = [*built.swapped_convs, *swapped]
+        dense_cfg, dense_shapes = built.dense_cfg, built.dense_shapes
+    else:
+        built.__class__ = swapped_class(type(built))
+    built.note_swap(swapped, dense_cfg, dense_shapes, swapped_init,
+                    freeze_without_weights)
     built.swap_report = report
     return built

@@ -82,14 +82,26 @@ class SwappedModule:
         return self._has_dense_start() and not self._why_no_fit()
 
     def _has_dense_start(self) -> bool:
-        inside = self._inside()
-        return (self.swapped_init == 'fit' and bool(self.swapped_convs)
-                and all(f'{name}.weight' in self._dense_weights
-                        for name in self.swapped_convs)
-                # a bias has its name in both
-                and not any(name.startswith(inside)
-                            and name not in self.dense_shapes
-                            for name in self._filled))
+        """Whether the dense weights are known of a swapped convolution that is
+        still random."""
+        return self.swapped_init == 'fit' and any(
+            f'{name}.weight' in self._dense_weights
+            for name in self._random_convs())
+
+    def _random_convs(self) -> list[str]:
+        """Swapped convolutions that no checkpoint has filled."""
+        filled, first_names = self._filled_inside(), {}
+        for name in self.swapped_convs:  # several, if modules share it
+            first_names.setdefault(self.get_submodule(name), name)
+        return [name for name in first_names.values()
+                if not any(f.startswith(f'{name}.') for f in filled)]
+
+    def _filled_inside(self) -> list[str]:
+        """Tensors of swapped convolutions that a checkpoint has filled."""
+        # a bias has its name in both
+        return sorted(
+            name for name in self._filled - self.dense_shapes.keys()
+            if name.startswith(self._inside()))
 
     def _inside(self) -> tuple[str, ...]:
         return tuple(f'{name}.' for name in self.swapped_convs)
@@ -99,6 +111,16 @@ class SwappedModule:
         first = next(m for m in self.modules() if isinstance(m, nn.Conv2d))
         if first.in_channels != 3:
             return 'only a network whose inputs are images can be fitted'
+        filled = self._filled_inside()
+        if filled:
+            return ('a checkpoint has filled others, and a fit is of all: '
+                    f'{filled[0]} ...')
+        unknown = [name for name in self.swapped_convs
+                   if f'{name}.weight' not in self._dense_weights]
+        if unknown:
+            return ('for a fit the dense weights of all are needed; those of '
+                    f'{unknown[0]} ({len(unknown)} of '
+                    f'{len(self.swapped_convs)}) are not known')
         own = self.state_dict()
         other = [name for name, shape in self.dense_shapes.items()
                  if name in own and own[name].shape != shape
@@ -163,9 +185,10 @@ class SwappedModule:
         if reason is None:
             TASK_UTILS.get('start_warm')(self)
             return
+        random = self._random_convs()
         print_log(
-            f'{type(self).__name__}: {len(self.swapped_convs)} swapped '
-            f'convolutions start from random weights, as {reason}',
+            f'{type(self).__name__}: {len(random)} swapped convolutions '
+            f'({random[0]} ...) start from random weights, as {reason}',
             logger='current', level=logging.WARNING)
 
     def _check_frozen(self) -> None:

@@ -7,7 +7,7 @@ each layer is fitted to the outputs of the converted layers before it, and can
 compensate their errors.
 """
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import contextmanager
 from functools import partial
 
@@ -98,6 +98,16 @@ def call_for_hooks(network: nn.Module, images: Tensor) -> None:
             network.out_indices = kept
 
 
+def check_all_ran(names: list[str], found: Container[str]) -> None:
+    """Raises:
+        ValueError: If a convolution is not among those that ran.
+    """
+    idle = [name for name in names if name not in found]
+    if idle:
+        raise ValueError(f'{idle[0]!r} did not run: `run` must call all '
+                         'convolutions to be fitted')
+
+
 def fit_network(
     network: nn.Module,
     dense: nn.Module,
@@ -137,16 +147,14 @@ def fit_network(
     sample = len(images) - max(1, round(HELD_OUT * len(images)))
     reports: list[LayerReport] = []
     with eval_mode(network, dense):
-        recorder = Recorder(network, dense, names)
+        recorder = Recorder(network, dense, names,
+                            norms_dropped(network, dense))
         try:
             run(dense, images)
         finally:
             recorder.remove()
         targets = recorder.targets
-        idle = [name for name in names if name not in targets]
-        if idle:
-            raise ValueError(f'{idle[0]!r} did not run: `run` must call all '
-                             'convolutions to be fitted')
+        check_all_ran(names, targets)
 
         shortcuts: dict[str, Tensor] = {}
         blocks = {t.block for t in targets.values() if t.block is not None}
@@ -182,4 +190,5 @@ def fit_network(
         finally:
             for handle in handles:
                 handle.remove()
+        check_all_ran(names, [report.name for report in reports])
     return reports

@@ -30,11 +30,13 @@ class Recorder:
         network (nn.Module): The one with swapped convolutions.
         dense (nn.Module): The dense one.
         names (list): Of the swapped convolutions.
+        dropped (list): Of the dense network's norms that the other one lacks.
     """
 
     def __init__(self, network: nn.Module, dense: nn.Module,
-                 names: list[str]) -> None:
+                 names: list[str], dropped: list[str]) -> None:
         self.targets: dict[str, Target] = {}
+        self.dropped = {dense.get_submodule(name) for name in dropped}
         self.layers = {name: network.get_submodule(name) for name in names}
         # name and output of the last convolution, until its norm has run
         self.last: tuple[str, Tensor] | None = None
@@ -73,7 +75,7 @@ class Recorder:
         if self.last is None or inputs[0] is not self.last[1]:
             return
         name, self.last = self.last[0], None
-        if getattr(self.layers[name], 'ends_with_norm', False):
+        if norm in self.dropped:
             self.keep(name, output)
             return
         found = slope(norm, output.shape[1]).to(output.device)

@@ -16,6 +16,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from mmengine.dist import broadcast, is_main_process
 from mmengine.logging import print_log
+from mmengine.model import revert_sync_batchnorm
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -109,7 +110,9 @@ def fit(network: nn.Module, dense: nn.Module, batch: Tensor) -> dict:
     """
     # the dense network has its weights, they need not be copied
     kept = network.__dict__.get('_dense_weights', {})
-    fitted = copy.deepcopy(network, {id(kept): {}}).cpu()
+    # SyncBatchNorm would wait for the other processes, which do not fit
+    fitted = revert_sync_batchnorm(
+        copy.deepcopy(network, {id(kept): {}}).cpu())
     names = swapped_names(fitted, dense)
     with Progress(TextColumn('fitting {task.description}'), BarColumn(),
                   MofNCompleteColumn(), TimeElapsedColumn(),

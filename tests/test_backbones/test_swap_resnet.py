@@ -340,6 +340,21 @@ def test_deploy_leaves_other_norms():
         torch.testing.assert_close(a, e)
 
 
+@pytest.mark.parametrize('conv_cfg', [
+    dict(type='ConvAWS'), dict(type='ConvWS')], ids=str)
+def test_deploy_leaves_convolutions_that_change_their_weight(conv_cfg):
+    """Folded into it, a BatchNorm's scale would be standardised away."""
+    torch.manual_seed(0)
+    backbone = SCConvResNet(18, base_channels=32, norm_eval=False,
+                            frozen_stages=-1, conv_cfg=conv_cfg).train()
+    x = torch.randn(4, 3, 64, 64)
+    backbone(x)
+    expected = backbone.eval()(x)
+    for a, e in zip(backbone.switch_to_deploy()(x), expected):
+        torch.testing.assert_close(
+            a, e, rtol=1e-4, atol=1e-4 * float(e.abs().max()))
+
+
 @MODELS.register_module(name='ConvOfADetector')
 class ConvWithNorm(nn.Conv2d):
     """Registered in mmdet's scope, as a user of MMDetection does."""

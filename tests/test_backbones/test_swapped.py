@@ -1,6 +1,7 @@
 """The general swap: any backbone, neck and head of MMDetection."""
 import copy
 import io
+import itertools
 import logging
 from collections import OrderedDict
 
@@ -12,6 +13,7 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from mmdet_scconv.backbones import swap_convs
+from mmdet_scconv.backbones.deploy import fold_batch_norms
 from mmdet_scconv.layers import SCConv
 
 SMALL = dict(deepen_factor=0.33, widen_factor=0.25)
@@ -160,6 +162,22 @@ def test_deployed_equals(name):
     assert not [m for m in module.modules() if isinstance(m, SCConv)]
 
 
+@pytest.mark.parametrize('order', itertools.permutations(
+    ('conv', 'norm', 'act')), ids='-'.join)
+def test_only_the_norm_right_behind_a_convolution_is_folded(order):
+    torch.manual_seed(0)
+    net = nn.Sequential(ConvModule(
+        16, 16, 3, padding=1, norm_cfg=dict(type='BN'), order=order)).eval()
+    nn.init.normal_(net[0].bn.running_mean)
+    nn.init.normal_(net[0].bn.bias)
+    x = torch.randn(2, 16, 8, 8)
+    expected = net(x)
+    fold_batch_norms(net)
+    torch.testing.assert_close(net(x), expected)
+    folded = isinstance(net[0].norm, nn.Identity)
+    assert folded == (order.index('norm') == order.index('conv') + 1)
+
+
 def test_shared_convolutions_stay_shared():
     """RTMDet's head has one convolution for all levels, and norms for each.
     """
@@ -218,6 +236,48 @@ def layers():
         odd=nn.Conv2d(48, 49, 3, padding=1),
         up=nn.ConvTranspose2d(49, 48, 3, padding=1))
     return nn.Sequential(OrderedDict(parts))
+
+
+@pytest.mark.parametrize('head,predictors', [
+    (dict(type='SOLOHead', num_classes=80, in_channels=32, feat_channels=32,
+          stacked_convs=2, strides=[8, 16], num_grids=[8, 4],
+          scale_ranges=((1, 96), (48, 200)),
+          loss_mask=dict(type='DiceLoss', use_sigmoid=True),
+          loss_cls=dict(type='FocalLoss', use_sigmoid=True)),
+     ['conv_cls']),
+    # as many classes as channels
+    (dict(type='RTMDetHead', num_classes=32, in_channels=32, feat_channels=32,
+          stacked_convs=2, pred_kernel_size=3, with_objectness=False,
+          loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True)),
+     ['rtm_cls']),
+    (dict(type='RPNHead', in_channels=32, feat_channels=32), []),
+])
+def test_predictors_of_any_head_stay(head, predictors):
+    report = MODELS.build(dict(
+        type='Swapped', module=head, select=dict(min_channels=3))).swap_report
+    assert report.swapped
+    assert [name for name, reason in report.passed_over.items()
+            if reason.startswith('looks like a predictor')
+            and 'reg' not in name] == predictors
+
+
+def test_two_convolutions_in_one_network(tmp_path):
+    module = dict(type='CSPNeXt', **SMALL)
+    torch.save(MODELS.build(module).state_dict(), tmp_path / 'dense.pth')
+    first = dict(type='Swapped', module=module, conv=dict(type='SPConv'),
+                 select=dict(include='stage3'))
+    both = MODELS.build(dict(
+        type='Swapped', module=first, select=dict(include='stage4'),
+        init_cfg=dict(type='Pretrained',
+                      checkpoint=str(tmp_path / 'dense.pth'))))
+    kinds = {name.split('.')[0]: type(both.get_submodule(name)).__name__
+             for name in both.swapped_convs}
+    assert kinds == {'stage3': 'SPConv', 'stage4': 'SCConv'}
+    assert both.dense_class.__name__ == 'CSPNeXt'
+    both.init_weights()
+    assert both.to_be_fitted()
+    both.train()(torch.randn(2, 3, 64, 64))
+    assert not both.frozen_without_weights()
 
 
 def test_what_is_swapped_and_why_not():
@@ -399,6 +459,16 @@ def through_a_file(module):
     torch.save(module, file)
     file.seek(0)
     return torch.load(file, weights_only=False)
+
+
+def test_a_copy_of_a_compiled_module_is_itself():
+    """Else it runs the original's weights, and the original's hooks."""
+    backbone = build('CSPNeXt').eval()
+    backbone.compile(backend='eager')
+    other = copy.deepcopy(backbone)
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    assert not any(level.any() for level in other(torch.randn(1, 3, 64, 64)))
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, through_a_file])

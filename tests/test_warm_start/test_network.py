@@ -15,6 +15,7 @@ from mmdet_scconv.backbones import (
     SCConvResNeXt,
     SlimConvResNet,
     SPConvResNet,
+    swap_convs,
 )
 from mmdet_scconv.layers import SCConv
 from mmdet_scconv.warm_start import (
@@ -264,6 +265,34 @@ def test_families_and_layers(dense, swapped, method, monkeypatch):
     network.eval()
     with torch.no_grad():
         assert network(images(64))[-1].isfinite().all()
+
+
+def test_a_layer_with_a_norm_of_its_own_before_another_norm():
+    """Swapped leaves the norm behind a GhostConv, SwapResNet removes it."""
+    torch.manual_seed(0)
+    dense = nn.Sequential(*(
+        ConvModule(channels, 16, 3, padding=1, act_cfg=None,
+                   norm_cfg=dict(type='BN')) for channels in (3, 16)))
+    for part in dense:
+        nn.init.uniform_(part.bn.weight, 0.3, 2.)
+        nn.init.normal_(part.bn.bias, std=0.5)
+    settled(dense)
+    network = copy.deepcopy(dense)
+    swap_convs(network, dict(type='GhostConv'))
+    report, = fit_network(network, dense, images())
+    network.eval()
+    with torch.no_grad():
+        expected = dense(images())
+        error = (network(images()) - expected).square().mean()
+    assert float(error / expected.var()) == pytest.approx(
+        report.unexplained, abs=0.1)
+
+
+def test_a_layer_that_does_not_run_in_the_swapped_network():
+    dense, network = settled(Plain()), Plain(small_scconv)
+    network.forward = lambda x: network.a(network.stem(x))
+    with pytest.raises(ValueError, match="'b' did not run"):
+        fit_network(network, dense, images(48))
 
 
 @pytest.mark.parametrize('swapped', [

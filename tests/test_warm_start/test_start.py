@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from mmdet_scconv.hooks import WarmStartHook
-from mmdet_scconv.warm_start import start
+from mmdet_scconv.warm_start import regression, start
 
 SMALL = dict(depth=18, base_channels=16, zero_init_residual=False)
 SIZE = 64
@@ -66,6 +66,56 @@ def log():
     logger = MMLogger.get_instance('warm_start_test')
     logger.handlers = [Keep()]
     return lines
+
+
+@pytest.fixture
+def distributed(tmp_path):
+    """This process alone, as one of a distributed training."""
+    torch.distributed.init_process_group(
+        'gloo', f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_regression_with_synchronised_norms(dense_file, monkeypatch,
+                                            distributed):
+    """The fit is on the CPU, where SyncBatchNorm cannot be trained."""
+    monkeypatch.setattr(regression, 'STEPS', 2)
+    network = build(dense_file, norm_cfg=dict(type='SyncBN'),
+                    conv2_cfg=dict(units='C+S'))
+    network.train()
+    assert not network.to_be_fitted()
+    assert isinstance(network.layer1[0].conv2.cru.bn1, nn.SyncBatchNorm)
+
+
+def test_a_file_without_one_of_the_dense_convolutions(
+        dense_file, tmp_path, log, no_fit):
+    """Nothing is fitted, and the log says so."""
+    no_fit()
+    weights = torch.load(dense_file)
+    del weights['layer3.1.conv2.weight']
+    torch.save(weights, tmp_path / 'part.pth')
+    network = build(tmp_path / 'part.pth', freeze_without_weights=True)
+    network.train()
+    (_, line), = [pair for pair in log if pair[0] == logging.WARNING
+                  and 'start from random weights' in pair[1]]
+    assert '8 swapped convolutions (layer1.0.conv2 ...) start' in line
+    assert 'those of layer3.1.conv2 (1 of 8) are not known' in line
+
+
+def test_a_file_in_which_a_part_is_swapped(dense_file, tmp_path, log, no_fit):
+    """What it has of swapped convolutions stays."""
+    no_fit()
+    part = build(dense_file, stages_with_swap=(False, False, False, True))
+    torch.save(part.state_dict(), tmp_path / 'part.pth')
+    network = build(tmp_path / 'part.pth', freeze_without_weights=True)
+    network.train()
+    assert any('6 swapped convolutions (layer1.0.conv2 ...) start from random '
+               'weights, as a checkpoint has filled others' in line
+               for _, line in log)
+    for name, value in part.state_dict().items():
+        if name.startswith('layer4.'):
+            torch.testing.assert_close(network.state_dict()[name], value)
 
 
 def build(checkpoint, **options):
