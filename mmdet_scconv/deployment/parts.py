@@ -13,7 +13,12 @@ from ..classification import ImageClassifier
 from ..layers.common import check
 from .detections import detection_differences
 from .judge import CHECKED, DETECTOR_CHECKED, Part, differences
-from .reference import PaddedBackbone, Predictions, test_cfg_of
+from .reference import (
+    PaddedBackbone,
+    Predictions,
+    size_divisor_of,
+    test_cfg_of,
+)
 from .single_stage import RTMDetGraph, YOLOXGraph
 from .two_stage import FasterRCNNGraph
 
@@ -31,7 +36,7 @@ def classes_of(cfg: Config) -> list[str]:
     return [classes] if isinstance(classes, str) else list(classes or ())
 
 
-def metadata_of(cfg: Config) -> dict[str, str]:
+def metadata_of(cfg: Config, model: nn.Module) -> dict[str, str]:
     """What a user of an exported file must know about its input and labels.
 
     Returns:
@@ -46,7 +51,7 @@ def metadata_of(cfg: Config) -> dict[str, str]:
         channels='RGB' if data.get('bgr_to_rgb') else 'BGR',
         mean=' '.join(map(str, data.get('mean') or (0, 0, 0))),
         std=' '.join(map(str, data.get('std') or (1, 1, 1))),
-        size_divisor=str(data.get('pad_size_divisor', 1)),
+        size_divisor=str(size_divisor_of(model)),
         classes='\n'.join(classes_of(cfg)),
         config=cfg.filename.replace('\\', '/').rsplit('/', 1)[-1]
         if cfg.filename else '')
@@ -134,11 +139,15 @@ class Classifier(nn.Module):
 
 
 def stage_names(backbone: nn.Module) -> tuple[str, ...]:
-    """A name for each output: stage1, ... where the backbone has
-    ``out_indices``, else output1, ..."""
+    """A name for each output: the backbone's own (``layers`` of CSPNeXt), or
+    stage1, ... where it has ``out_indices``, else output1, ..."""
     with torch.no_grad():
         count = len(backbone(torch.zeros(1, 3, 64, 64)))
     indices = getattr(backbone, 'out_indices', ())
+    layers = getattr(backbone, 'layers', None)
     if len(indices) == count:
+        if isinstance(layers, list) and all(
+                isinstance(name, str) for name in layers):
+            return tuple(layers[i] for i in indices)
         return tuple(f'stage{i + 1}' for i in indices)
     return tuple(f'output{i + 1}' for i in range(count))

@@ -3,6 +3,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.dense_heads import RTMDetHead, YOLOXHead
 from mmdet.models.detectors import SingleStageDetector
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
@@ -18,10 +19,10 @@ def pad_images(images: Tensor, divisor: int) -> Tensor:
 
 def size_divisor_of(model: nn.Module) -> int:
     """The number to whose multiples height and width are padded: the
-    preprocessor's, and a single-stage detector's largest stride, which its
-    pipeline would bring images to."""
+    preprocessor's. RTMDet and YOLOX need multiples of their strides, which
+    their pipelines make."""
     divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
-    if isinstance(model, SingleStageDetector):
+    if isinstance(getattr(model, 'bbox_head', None), (RTMDetHead, YOLOXHead)):
         strides = model.bbox_head.prior_generator.strides
         divisor = math.lcm(divisor, *(side for s in strides for side in s))
     return divisor

@@ -7,7 +7,7 @@ from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -27,6 +27,8 @@ class CheckStartHook(Hook):
 
     - ``load_from``: how many tensors fit the model is logged. It is an error
       if none does: MMEngine would train from random weights.
+    - A test with a dense network's checkpoint is an error, as its swapped
+      convolutions would be random; one with other random weights is warned of.
     - ``resume=True`` without ``load_from``: the last good checkpoint of the
       work dir is taken; damaged ones are skipped with a warning.
     - A resumed training uses its original seed from the first image on.
@@ -44,8 +46,8 @@ class CheckStartHook(Hook):
         """
         Raises:
             CheckpointError: If the checkpoint is not there, damaged, could
-                run code, or cannot be resumed from; if nothing in
-                ``load_from`` fits; or if hosts differ in the checkpoint.
+                run code, or cannot be resumed from; see :func:`log_start`;
+                or if hosts differ in the checkpoint.
         """
         if not isinstance(runner, Runner) or runner._has_loaded:
             return
@@ -61,7 +63,8 @@ class CheckStartHook(Hook):
                     or isinstance(runner.model, DistributedDataParallel)):
                 log_start(detector(runner),
                           content.get('state_dict', content),
-                          runner._load_from, runner.logger)
+                          runner._load_from, runner.logger,
+                          testing=not isinstance(runner._train_loop, BaseLoop))
 
     def check_resume(self, runner: Runner) -> None:
         path = runner._load_from
@@ -80,11 +83,13 @@ class CheckStartHook(Hook):
 
 
 def log_start(model: nn.Module, state_dict: Mapping, path: str,
-              logger: logging.Logger) -> None:
-    """Log what ``load_from`` has for the model.
+              logger: logging.Logger, testing: bool = False) -> None:
+    """Log what ``load_from`` has for the model, which is to be trained or
+    tested.
 
     Raises:
-        CheckpointError: If nothing in it fits.
+        CheckpointError: If nothing in it fits, or a dense network's is to be
+            tested.
     """
     found = compare(model, state_dict, path)
     if found.total and not found.fits:
@@ -99,7 +104,11 @@ def log_start(model: nn.Module, state_dict: Mapping, path: str,
         line += (f'. {len(found.dense)} swapped convolutions: the file has '
                  'the dense ones')
     logger.info(line)
-    if wrong:
+    if testing and found.dense:
+        found.check()
+    if testing and found.missing:
+        logger.warning(str(found))
+    elif wrong:
         # also in a fine-tuning with other classes, where this is intended
         what = ('1 tensor is not loaded, as its shape differs'
                 if wrong == 1 else

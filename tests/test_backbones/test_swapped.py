@@ -346,6 +346,7 @@ def test_groups_may_be_replaced_on_demand():
     (dict(stride=0), 'stride=0 is not valid'),
     (dict(min_channels=None), 'min_channels=None is not valid'),
     (dict(include=3), 'include=3 is not valid: a name'),
+    (dict(exclude=None), 'exclude=None is not valid: a name'),
     (dict(exclude='stage9'), "exclude='stage9' is not the name of any conv.*"
      'Parts: stem, dense, strided'),
 ])
@@ -367,6 +368,13 @@ def test_wrong_convolution_changes_nothing(conv, message):
     with pytest.raises(ValueError, match=message):
         swap_convs(net, conv, dict(exclude=('dense', 'odd')))
     assert dict(net.named_modules()) == before
+
+
+def test_options_that_are_no_dicts():
+    for options in (dict(conv='SCConv'), dict(select='stage4')):
+        with pytest.raises(ValueError, match='is not valid: a dict'):
+            MODELS.build(dict(type='Swapped', module=dict(
+                type='CSPNeXt', **SMALL), **options))
 
 
 def test_deformable_convolutions_stay_whole():

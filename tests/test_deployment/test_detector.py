@@ -14,7 +14,11 @@ from mmdet_scconv.deployment.detections import detection_differences
 from mmdet_scconv.deployment.export import export
 from mmdet_scconv.deployment.judge import Part
 from mmdet_scconv.deployment.operators import padded_nms, roi_align
-from mmdet_scconv.deployment.parts import detector_graph, part_of
+from mmdet_scconv.deployment.parts import (
+    detector_graph,
+    metadata_of,
+    part_of,
+)
 from mmdet_scconv.deployment.reference import Predictions
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
@@ -124,6 +128,19 @@ def test_graph_of_a_swapped_head():
         for one, other in zip(Predictions(model)(images),
                               detector_graph(model)(images)):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['rtmdet', 'yolox'])
+def test_metadata_of_a_backbone(name):
+    """The stock RTMDet's preprocessor pads nothing, its neck needs 32."""
+    cfg = read_config(
+        str(REPO / f'configs/digits/{name}_tiny_9e_digits.py'),
+        {'model.data_preprocessor.pad_size_divisor': 1})
+    model = MODELS.build(cfg.model).eval()
+    assert metadata_of(cfg, model)['size_divisor'] == '32'
+    part = part_of(model, 'backbone')
+    assert part.outputs == ('stage2', 'stage3', 'stage4')
+    assert hasattr(model.backbone, part.outputs[0])
 
 
 @pytest.mark.slow

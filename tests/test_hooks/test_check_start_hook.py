@@ -135,6 +135,36 @@ def test_dense_convolutions_are_logged(tmp_path, log):
     assert '8 swapped convolutions: the file has the dense ones' in line
 
 
+def test_a_dense_checkpoint_is_not_tested():
+    """Its swapped convolutions would be random."""
+    model = SCConvResNet(18, base_channels=16)
+    dense = ResNet(18, base_channels=16).state_dict()
+    with pytest.raises(CheckpointError, match='a.pth is of the dense network'):
+        log_start(model, dense, 'a.pth', logging.getLogger(), testing=True)
+
+
+@pytest.mark.parametrize('testing', [False, True])
+def test_random_weights_of_a_test_are_warned_of(testing, log):
+    model = SCConvResNet(18, base_channels=16)
+    weights = model.state_dict()
+    del weights['layer4.0.conv1.weight']
+    log_start(model, weights, 'a.pth', logging.getLogger(), testing)
+    warnings = [line for level, line in log if level == 'warning']
+    assert len(warnings) == testing
+    if testing:
+        assert 'RANDOMLY INITIALISED are 1: layer4.0.conv1.weight' in \
+            warnings[0]
+
+
+def test_a_test_by_any_runner_is_checked(tmp_path, log):
+    runner = toy_runner(tmp_path)
+    torch.save({'linear.weight': Toy().linear.weight}, tmp_path / 'a.pth')
+    runner._load_from = str(tmp_path / 'a.pth')
+    CheckStartHook().before_run(runner)
+    assert any(level == 'warning' and 'RANDOMLY INITIALISED are 1' in line
+               for level, line in log)
+
+
 def test_other_storage_is_left_to_mmengine(tmp_path):
     assert start(tmp_path, load_from='s3://a.pth')._load_from == 's3://a.pth'
 

@@ -116,7 +116,7 @@ def run(args):
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint)
     images = [read_picture(model, cfg, path).inputs for path in args.images]
-    part = part_of(model, args.part, metadata_of(cfg))
+    part = part_of(model, args.part, metadata_of(cfg, model))
     if args.checkpoint is None:
         print('Weights are random: no checkpoint was named')
     print(f'{args.part}: {part.metadata["backbone"]}')
