@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .network import call, eval_mode, swapped_names
 
 STEPS = 200
-STEPS_OF_SCORES = 1000  # where a classifier's scores are among the outputs
+STEPS_OF_SCORES = 2000  # where a classifier's scores are among the outputs
 LR = 1e-3
 BATCH_SIZE = 32
 WARM_UP = 0.1  # share of the steps
