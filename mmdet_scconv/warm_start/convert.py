@@ -57,7 +57,7 @@ class Conversion:
             of 224 pixels, as at the start of a training.
         size (int): Side of the crops in pixels. Defaults to 224.
         steps (int | None): Of the distillation, 32 crops each. Defaults to
-            200, with the scores of a classifier to 1000.
+            200, with the scores of a classifier to 2000.
         lr (float): Of the distillation. Defaults to 1e-3.
         seed (int): Defaults to 0.
         device (str): Defaults to 'cpu'.
