@@ -230,6 +230,28 @@ def test_sizes_that_no_window_fits(kernel, size, by_kernel, monkeypatch):
         assert (actual.double() - exact).norm() <= 1e-4 * exact.norm()
 
 
+@pytest.mark.parametrize('where,value', [
+    ('x', float('nan')), ('x', float('inf')), ('x', -float('inf')),
+    ('gn.weight', float('nan')), ('gn.weight', float('inf')),
+    ('gn.bias', float('nan'))])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_kernel_passes_on_what_is_not_finite(kernel, where, value, dtype,
+                                             monkeypatch):
+    """One channel is enough: the loss tells that a training has diverged."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    torch.manual_seed(0)
+    conv = SCConv(32, 32, 3, padding=1, gn_groups=4).eval()
+    x = torch.randn(2, 32, 7, 6).to(dtype)
+    with torch.no_grad():
+        if where == 'x':
+            x[:, 5] = value
+        else:
+            conv.sru.get_parameter(where)[5] = value
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+        assert not conv(x).isfinite().any()
+
+
 @pytest.mark.parametrize('by_kernel', [False, True])
 @pytest.mark.parametrize('total', [0., 1e-7, -1e-7])
 def test_a_sum_of_gamma_near_zero(kernel, total, by_kernel, monkeypatch):

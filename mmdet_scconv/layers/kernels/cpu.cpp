@@ -75,6 +75,16 @@ inline float one_plus_exp(float z) {
   return 1.f + std::exp(-std::max(z, -80.f));
 }
 
+// By the bits, as -ffast-math takes all numbers for finite.
+inline bool are_finite(const float* values, int64_t count) {
+  constexpr uint32_t kExponent = 0x7f800000u;
+  return std::all_of(values, values + count, [](float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    return (bits & kExponent) != kExponent;
+  });
+}
+
 template <typename T>
 void gate(const T* x, const float* scale, const float* shift, float threshold,
           int64_t begin, int64_t end, int64_t half, T* first, T* second) {
@@ -198,6 +208,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(
     }
     T* to1 = static_cast<T*>(first.mutable_data_ptr()) + i * pixels * half;
     T* to2 = static_cast<T*>(second.mutable_data_ptr()) + i * pixels * half;
+    if (!are_finite(scale, 2 * channels)) {  // and shift, behind it
+      // NaN, as it would be behind the next convolution; the comparisons of
+      // -ffast-math would make numbers of it
+      std::memset(to1, 0xff, pixels * half * sizeof(T));
+      std::memset(to2, 0xff, pixels * half * sizeof(T));
+      continue;
+    }
     at::parallel_for(0, pixels, kGrain, [&](int64_t begin, int64_t end) {
       gate(from, scale, shift, threshold, begin, end, half, to1, to2);
     });
