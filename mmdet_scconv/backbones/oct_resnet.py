@@ -12,6 +12,7 @@ from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from ..errors import FrozenWeightsError
 from ..layers.common import check, check_fraction, stride_pool
 from .cifar import CIFARResNetMixin
 
@@ -135,6 +136,9 @@ class OctResNet(ResNet):
         ValueError: For an option out of its range.
     """
 
+    # whether a checkpoint was loaded
+    _loaded = False
+
     def __init__(self, depth: int, alpha: float = 0.5, **kwargs) -> None:
         check_fraction('alpha', alpha)
         super().__init__(depth, **kwargs)
@@ -163,6 +167,27 @@ class OctResNet(ResNet):
             setattr(self, name, nn.Sequential(*blocks))
         # ResNet froze its stages before the new ones were built
         self._freeze_stages()
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        self._loaded = True
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """As ResNet's.
+
+        Raises:
+            FrozenWeightsError: If a training would freeze random weights, or
+                norms without statistics; no dense network has any for them.
+        """
+        super().train(mode)
+        frozen = self.frozen_stages >= 0 or self.norm_eval
+        if mode and self.is_init and frozen and not self._loaded:
+            raise FrozenWeightsError(
+                f'frozen_stages={self.frozen_stages}, '
+                f'norm_eval={self.norm_eval} of {type(self).__name__} freeze '
+                'random weights or statistics: no checkpoint was loaded. Set '
+                'frozen_stages=-1, norm_eval=False in model.backbone')
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         if self.deep_stem:

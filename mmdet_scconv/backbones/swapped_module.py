@@ -198,7 +198,8 @@ class SwappedModule:
         if not self.freeze_without_weights:
             raise FrozenWeightsError(
                 f'{unfilled}. Set frozen_stages=-1, norm_eval=False in '
-                'model.backbone, or load weights for them by init_cfg or '
+                "model.backbone (in its `module`, where Swapped's module has "
+                'them), or load weights for them by init_cfg or '
                 'load_from, also those of the dense network '
                 '(freeze_without_weights=True trains all the same)')
         if not self._warned:

@@ -98,8 +98,10 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
         return torch.compile(module) if case.execution == 'compile' else module
 
     torch.manual_seed(0)  # the same inputs for all systems
+    leaves = []  # inputs that get a gradient, as inside a network
     if case.part == 'layer':
         layers = [(compiled(conv), x) for conv, x in layer_inputs(model, case)]
+        leaves += [x for _, x in layers]
 
         def forward():
             return [conv(x) for conv, x in layers]
@@ -136,6 +138,8 @@ def step_of(model: nn.Module, case: Case) -> tuple[Callable, Callable]:
             return
         sum(out.float().sum() for out in cast_forward()).backward()
         model.zero_grad(set_to_none=True)
+        for leaf in leaves:
+            leaf.grad = None
 
     if case.execution == 'cuda-graphs':
         return in_cuda_graph(step), cast_forward

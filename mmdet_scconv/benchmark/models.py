@@ -105,8 +105,11 @@ def build(cfg: dict, form: str, case: Case) -> nn.Module:
     """
     cfg = without_checkpoint(cfg)
     if case.regime != 'shipped':
-        cfg.backbone.update(
-            norm_eval=case.regime == 'norm-eval', frozen_stages=-1)
+        part = cfg.backbone
+        while part is not None:  # what Swapped's module has comes first
+            part.update(norm_eval=case.regime == 'norm-eval',
+                        frozen_stages=-1)
+            part = part.get('module')
     torch.manual_seed(0)
     model = revert_sync_batchnorm(
         MODELS.build(cfg if case.part == 'detector' else cfg.backbone))

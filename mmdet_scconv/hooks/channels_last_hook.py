@@ -3,7 +3,7 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
-from .model_parts import detector
+from .model_parts import parts_with_backbone
 
 
 def to_contiguous(module, inputs, outputs):
@@ -22,10 +22,10 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner) -> None:
-        model = detector(runner)
-        last = None
-        for part in (model.backbone, getattr(model, 'neck', None)):
-            if part is not None:
-                part.to(memory_format=torch.channels_last)
-                last = part
-        last.register_forward_hook(to_contiguous)
+        for model in parts_with_backbone(runner):
+            last = None
+            for part in (model.backbone, getattr(model, 'neck', None)):
+                if part is not None:
+                    part.to(memory_format=torch.channels_last)
+                    last = part
+            last.register_forward_hook(to_contiguous)

@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
-from .model_parts import detector
+from .model_parts import detector, parts_with_backbone
 
 
 def compiler_error(device: torch.device) -> str | None:
@@ -30,8 +30,9 @@ class CompileHook(Hook):
     logged and the model runs without. Put it into ``custom_hooks``.
 
     Args:
-        parts (Sequence[str]): Attributes of the detector. Defaults to
-            backbone and neck; a missing neck is left out.
+        parts (Sequence[str]): Attributes of the detector, or of those inside
+            a tracker. Defaults to backbone and neck; a missing neck is left
+            out.
         dynamic (bool | None): Whether shapes are dynamic from the start;
             None: from the second shape on, which compiles faster where all
             images have one size. Defaults to True.
@@ -50,9 +51,12 @@ class CompileHook(Hook):
 
     def before_run(self, runner) -> None:
         model = detector(runner)
-        parts = {name: getattr(model, name, None) for name in self.parts}
-        for name, part in parts.items():
-            if part is None and name != 'neck':
+        found = {name: [getattr(part, name)
+                        for part in parts_with_backbone(runner)
+                        if getattr(part, name, None) is not None]
+                 for name in self.parts}
+        for name, parts in found.items():
+            if not parts and name != 'neck':
                 raise ValueError(
                     f'CompileHook: parts={self.parts!r} is not valid: '
                     f'{type(model).__name__} has no {name!r}')
@@ -62,8 +66,9 @@ class CompileHook(Hook):
                 'torch.compile does not work here, the model runs without '
                 f'it: {error}')
             return
-        for part in filter(None, parts.values()):
-            part.compile(**self.options)
+        for parts in found.values():
+            for part in parts:
+                part.compile(**self.options)
         runner.logger.info(
             f'torch.compile: {", ".join(self.parts)}; the first iteration '
             'takes minutes')

@@ -5,7 +5,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
 from ..backbones.deploy import deploy_backbone
-from .model_parts import detector
+from .model_parts import detector, parts_with_backbone
 
 
 @HOOKS.register_module()
@@ -24,11 +24,17 @@ class DeployHook(Hook):
     priority = 'VERY_LOW'  # after the hooks that exchange weights
 
     def before_test_epoch(self, runner) -> None:
-        model = detector(runner)
-        self.before = copy.deepcopy(model.backbone)
-        deploy_backbone(model)
+        models = parts_with_backbone(runner)
+        # a tracker's ReID may have another backbone
+        models = [model for model in models if hasattr(
+            model.backbone, 'switch_to_deploy')] or [detector(runner)]
+        self.before = [(model, copy.deepcopy(model.backbone))
+                       for model in models]
+        for model in models:
+            deploy_backbone(model)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch: dict = None,
                         outputs: list = None) -> None:
         if batch_idx + 1 == len(runner.test_dataloader):
-            detector(runner).backbone = self.before
+            for model, backbone in self.before:
+                model.backbone = backbone

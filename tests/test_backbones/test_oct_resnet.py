@@ -6,6 +6,7 @@ from torch import nn
 
 from mmdet_scconv.backbones import CIFAROctResNet, OctResNet
 from mmdet_scconv.backbones.oct_resnet import OctaveUnit
+from mmdet_scconv.errors import FrozenWeightsError
 
 
 @pytest.mark.parametrize('stride,size', [(1, (8, 6)), (2, (8, 6)),
@@ -113,3 +114,18 @@ def test_norm_eval():
 def test_invalid_options(options, message):
     with pytest.raises(ValueError, match=f'{message} is not valid'):
         OctResNet(**options)
+
+
+@pytest.mark.parametrize('options', [
+    dict(frozen_stages=1, norm_eval=False), dict(norm_eval=True)], ids=str)
+def test_random_weights_may_not_be_frozen(options, tmp_path):
+    small = dict(depth=50, base_channels=16, stem_channels=16)
+    backbone = OctResNet(**small, **options)
+    backbone.init_weights()
+    with pytest.raises(FrozenWeightsError, match='no checkpoint was loaded'):
+        backbone.train()
+    torch.save(backbone.state_dict(), tmp_path / 'a.pth')
+    filled = OctResNet(**small, **options, init_cfg=dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
+    filled.init_weights()
+    filled.train()

@@ -202,6 +202,40 @@ def test_detector_in_bf16_on_a_cpu(task):
     assert seen == {torch.bfloat16, torch.float32}
 
 
+def test_inputs_of_layers_keep_no_gradient():
+    """Adding to it would be a pass over memory for each system."""
+    case = cases.Case('layer', 'training', regime='norm-eval', shape=(32, 32))
+    step, forward = measuring.step_of(
+        convolutions.build('scconv', 'as-is', case), case)
+    step()
+    leaves = [node.variable for out in forward()
+              for node in leaf_nodes(out.grad_fn)]
+    assert leaves and not any(leaf.grad is not None for leaf in leaves)
+
+
+def leaf_nodes(node):
+    """What a graph accumulates gradients in."""
+    if node is None:
+        return
+    if hasattr(node, 'variable'):
+        yield node
+    for other, _ in node.next_functions:
+        yield from leaf_nodes(other)
+
+
+def test_regime_of_swapped_modules():
+    """What ``module`` has comes before the options around it."""
+    module = dict(type='ResNet', depth=18, base_channels=32,
+                  stem_channels=32, frozen_stages=1, norm_eval=True)
+    cfg = Config(dict(model=dict(backbone=dict(
+        type='Swapped', module=module)))).model
+    case = cases.Case(task='training', regime='batch-statistics', **SMALL)
+    network = models.build(cfg, 'as-is', case)
+    assert all(p.requires_grad for p in network.parameters())
+    assert all(m.training for m in network.modules()
+               if isinstance(m, nn.BatchNorm2d))
+
+
 def test_systems_find_the_same_boxes():
     """Otherwise one NMS takes longer than the other, by chance."""
     case = cases.Case('detector', **SMALL)

@@ -193,6 +193,30 @@ def test_deploy_hook_needs_our_backbone():
         DeployHook().before_test_epoch(SimpleNamespace(model=model))
 
 
+def test_detectors_inside_a_tracker(monkeypatch):
+    """The tracker itself has no backbone; its ReID's is not of this
+    package."""
+    tracker = torch.nn.Module()
+    for name, backbone in (('detector', SCConvResNet(18, base_channels=16)),
+                           ('reid', ResNet(18))):
+        tracker.add_module(name, torch.nn.Module())
+        tracker.get_submodule(name).backbone = backbone
+    inside = tracker.detector.backbone
+    run = SimpleNamespace(
+        model=tracker, logger=logging.getLogger(), test_dataloader=[1])
+    monkeypatch.setattr(compile_hook, 'compiler_error', lambda device: None)
+    CompileHook(backend='eager').before_run(run)
+    assert inside._compiled_call_impl is not None
+    ChannelsLastHook().before_run(run)
+    assert inside.conv1.weight.is_contiguous(
+        memory_format=torch.channels_last)
+    hook = DeployHook()
+    hook.before_test_epoch(run)
+    assert inside.deployed
+    hook.after_test_iter(run, 0)
+    assert not tracker.detector.backbone.deployed
+
+
 class Seen(BaseModel):
     """Notes the form that its backbone is called in."""
 

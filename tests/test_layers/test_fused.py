@@ -3,10 +3,13 @@
 That both equal the definition in float64 is in test_scconv.py.
 """
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
 from reference import randomise
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -250,6 +253,51 @@ def test_kernel_passes_on_what_is_not_finite(kernel, where, value, dtype,
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
         assert not conv(x).isfinite().any()
+
+
+@pytest.mark.parametrize('implementation', ['fused', 'torch', 'reference'])
+@pytest.mark.parametrize('training', [False, True])
+def test_an_input_that_is_changed_in_place_is_an_error(training,
+                                                       implementation):
+    """As with a dense convolution, not a wrong gradient."""
+    before = nn.Conv2d(3, 32, 1)
+    conv = SCConv(32, 32, 3, padding=1, gn_groups=4,
+                  implementation=implementation).train(training)
+    x = before(torch.randn(2, 3, 8, 8))
+    out = conv(x).sum() + x.relu_().sum()
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        out.backward()
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_deployed_of_an_empty_input(stride):
+    conv = SCConv(32, 32, 3, padding=1, gn_groups=4, stride=stride).eval()
+    x = torch.randn(0, 32, 14, 9)
+    expected = conv(x)
+    deployed = conv.deploy(nn.BatchNorm2d(32).eval())
+    assert deployed(x).shape == expected.shape
+
+
+def test_deployed_without_norms():
+    """They may have been folded before, as by mmcv's fuse_conv_bn."""
+    conv = SCConv(32, 32, 3, padding=1, gn_groups=4,
+                  norm_layer=lambda channels: nn.Identity()).eval()
+    norm = nn.BatchNorm2d(32).eval()
+    x = torch.randn(2, 32, 9, 7)
+    torch.testing.assert_close(conv.deploy(norm)(x), norm(conv(x)))
+
+
+def test_pickles_need_no_triton(monkeypatch, tmp_path):
+    """A deployed network is stored whole, and loaded where triton is not."""
+    deployed = SCConv(32, 32, 3, padding=1, gn_groups=4).eval().deploy(
+        nn.BatchNorm2d(32).eval())
+    torch.save(deployed, tmp_path / 'deployed.pt')
+    found = subprocess.run(
+        [sys.executable, '-c', 'import sys; sys.modules["triton"] = None; '
+         'import torch; torch.load(sys.argv[1], weights_only=False)',
+         str(tmp_path / 'deployed.pt')], capture_output=True, text=True,
+        check=False)
+    assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize('by_kernel', [False, True])

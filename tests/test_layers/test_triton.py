@@ -200,6 +200,27 @@ def test_where_the_kernels_do_not_fit():
     assert not gpu.fits(layer.train(), maps())
 
 
+@pytest.mark.parametrize('channels', [8, 32])
+@pytest.mark.parametrize('deployed', [False, True])
+def test_wrong_inputs_raise_the_definitions_errors(channels, deployed):
+    layer, _ = layers()
+    if deployed:
+        layer = layer.deploy(torch.nn.BatchNorm2d(16).to(DEVICE).eval())
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        layer(maps(channels))
+
+
+def test_numbers_that_are_set_later():
+    layer, definition = layers()
+    x = maps()
+    with torch.no_grad():
+        layer(x)
+        for conv in (layer, definition):
+            conv.sru.gate_threshold = 0.55
+            conv.cru.bn1.eps = 0.5
+        assert_near(layer(x), definition(x.double()), torch.float32)
+
+
 def test_too_large_for_their_integers(monkeypatch):
     monkeypatch.setattr(gpu, 'LIMIT', 2 * 16 * 7 * 5)
     assert not gpu.fits(layers()[0], maps())

@@ -131,12 +131,15 @@ def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
     Sums over the windows that the taps see, then the weights: (N, out).
     """
     n, c, h, w = x.shape
+    kernel_height, kernel_width = conv.kernel_size
     rows = tap_selection(h, conv, 0, x) @ x.permute(0, 2, 3, 1).reshape(
         n, h, w * c)
     # (N, kernel height, W, C) -> (N, kernel height, kernel width, C)
-    sums = tap_selection(w, conv, 1, x) @ rows.view(n, -1, w, c)
+    sums = tap_selection(w, conv, 1, x) @ rows.view(
+        n, kernel_height, w, c)
     weight = weight.to(sums.dtype)
-    sums = sums.view(n, *conv.kernel_size, conv.groups, -1)
+    sums = sums.view(n, kernel_height, kernel_width, conv.groups,
+                     c // conv.groups)
     weight = weight.view(conv.groups, -1, *weight.shape[1:])
     return torch.einsum('nhwgc,gochw->ngo', sums, weight).flatten(1)
 

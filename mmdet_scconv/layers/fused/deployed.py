@@ -37,7 +37,7 @@ class DeployedSCConv(nn.Module):
         self.gwc_geometry, self.pool = Geometry.of(cru.gwc), cru.pool
         self.out_channels = conv.out_channels
         # made here, as it is read from the SCConv
-        self.triton_options = gpu.options_of(conv) if gpu.HAS_TRITON else None
+        self.triton_options = gpu.options_of(conv)
         self.implementation = conv.implementation
         with torch.no_grad():
             gate = Gate.of(conv.sru, cru, cru.gwc.weight.dtype)

@@ -22,7 +22,7 @@ class Recomputed:
 
     def __init__(self, function: Callable[[Tensor], Iterator[Tensor]],
                  x: Tensor) -> None:
-        self.function, self.x = function, x
+        self.function, self.x, self.version = function, x, x._version
         device = x.device.type
         self.autocast = torch.autocast(
             device, torch.get_autocast_dtype(device),
@@ -46,16 +46,32 @@ class Recomputed:
         for i, made in enumerate(self.maps):
             if made.untyped_storage().data_ptr() == storage:
                 return i, saved.shape, saved.stride(), saved.storage_offset()
-        return saved
+        return saved, saved._version
 
     def unpack(self, packed) -> Tensor:
-        if isinstance(packed, Tensor):
-            return packed
+        if isinstance(packed[0], Tensor):
+            check_unchanged(*packed)
+            return packed[0]
         if not self.again:
+            check_unchanged(self.x, self.version)
             with torch.no_grad(), self.autocast:
                 self.again += self.function(self.x.detach())
         i, *geometry = packed
         return self.again[i].as_strided(*geometry)
+
+
+def check_unchanged(tensor: Tensor, version: int) -> None:
+    """Autograd's own check, which it does not do in saved_tensors_hooks.
+
+    Raises:
+        RuntimeError: If a tensor was changed in place.
+    """
+    if tensor._version != version:
+        raise RuntimeError(
+            'one of the variables needed for gradient computation has been '
+            f'modified by an inplace operation: of shape {tuple(tensor.shape)}'
+            f', it is at version {tensor._version}; expected version '
+            f'{version}')
 
 
 def records_eagerly(*tensors: Tensor | None) -> bool:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..common import is_recorded
 from .compare import Use, compare, small_layer
+from .parameters import Options, Parameters
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -46,8 +47,10 @@ def can_run(x: Tensor, form: tuple) -> bool:
     """Whether the kernels know the kind of input and this form of layer."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return False
+    _, in_channels, out_channels, up, low, _ = form
+    if x.dim() != 4 or x.shape[1] != in_channels:
+        return False  # the definition raises an error
     n, channels, height, width = x.shape
-    _, _, out_channels, up, low, _ = form
     widest = max(channels, out_channels, up + low)
     return (0 < x.numel() and n * height * width * widest < LIMIT
             and channels <= 2048 and low <= 512 and x.dtype in DTYPES
@@ -64,7 +67,7 @@ def deployed_scconv(conv: nn.Module, x: Tensor) -> Tensor:
     """A DeployedSCConv of x by the kernels. Shape: as SCConv's."""
     from . import triton_scconv
     unread = conv.bias1
-    parameters = triton_scconv.Parameters(
+    parameters = Parameters(
         conv.gate_weight, conv.gate_bias,
         conv.squeeze_up_weight, unread, unread, conv.squeeze_up_bias, unread,
         unread, conv.squeeze_low_weight, unread, unread,
@@ -117,9 +120,10 @@ COMPARED: dict[tuple[tuple, Use], bool] = {}
 
 def form_of(conv: nn.Module) -> tuple:
     """Options; widths of input, output and both squeezed maps; whether it is
-    deployed. Made once, as nothing of it changes."""
-    form = conv.__dict__.get('_triton_form')
-    if form is None:
+    deployed. Made once, and anew where a number of the options was changed."""
+    numbers = () if conv.deployed else numbers_of(conv)
+    made_of, form = conv.__dict__.get('_triton_form', (None, None))
+    if made_of != numbers:
         if conv.deployed:
             widths = (conv.gate_weight, conv.bias1, conv.squeeze_up_bias,
                       conv.squeeze_low_bias)
@@ -129,7 +133,7 @@ def form_of(conv: nn.Module) -> tuple:
             form = (options_of(conv), conv.in_channels, conv.out_channels,
                     cru.squeeze_up.out_channels, cru.squeeze_low.out_channels,
                     False)
-        conv._triton_form = form
+        conv._triton_form = numbers, form
     return form
 
 
@@ -162,15 +166,24 @@ def tensors_of(conv: nn.Module) -> list[Tensor]:
     return found
 
 
-def options_of(conv: nn.Module):
+def numbers_of(conv: nn.Module) -> tuple[float, ...]:
+    """Those of an SCConv's options that may be set later: each eps and the
+    threshold. Past ``nn.Module.__getattr__``, as :func:`tensors_of`."""
+    sru, cru = conv._modules['sru'], conv._modules['cru']._modules
+    norms = (sru._modules['gn'], cru['squeeze_up_bn'], cru['squeeze_low_bn'],
+             cru['bn1'], cru['bn2'])
+    # an identity, where a norm was folded before, has none
+    return (*[getattr(norm, 'eps', 0.) for norm in norms],
+            sru.gate_logit_threshold)
+
+
+def options_of(conv: nn.Module) -> Options:
     """Of an SCConv."""
-    from .triton_scconv import Options
     sru, cru = conv.sru, conv.cru
     return Options(
         conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-        cru.gwc.groups, sru.gn.num_groups, cru.up_channels, sru.gn.eps,
-        cru.squeeze_up_bn.eps, cru.squeeze_low_bn.eps, cru.bn1.eps,
-        cru.bn2.eps, sru.gate_logit_threshold)
+        cru.gwc.groups, sru.gn.num_groups, cru.up_channels,
+        *numbers_of(conv))
 
 
 def is_dense(parameter: Tensor) -> bool:

@@ -23,11 +23,11 @@ From outside to inside:
 - operators.py: the function with its gradient, as one node of a graph
 - forward.py, backward.py: what is launched with which arrays, in order
 - plan.py, launch.py: sizes of blocks and grids; a launch made once
-- parameters.py: what is taken of an SCConv
+- ../parameters.py: what is taken of an SCConv
 - device/: the kernels
 """
+from ..parameters import Options, Parameters
 from .launch import Launch
 from .operators import deployed_scconv, scconv
-from .parameters import Options, Parameters
 
 __all__ = ['Launch', 'Options', 'Parameters', 'deployed_scconv', 'scconv']

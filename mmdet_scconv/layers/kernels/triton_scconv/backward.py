@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from triton import cdiv
 
+from ..parameters import TRAINED, Options, Parameters
 from .device import (
     fuse_input_gradient,
     fuse_parameters_gradient,
@@ -19,7 +20,6 @@ from .launch import (
     launch_in_order,
     power_of_2,
 )
-from .parameters import TRAINED, Options, Parameters
 from .plan import MIN_GAMMA_SUM, Plan, k_blocks, plan_of
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from triton import cdiv
 
+from ..parameters import Options, Parameters
 from .device import fuse, squeeze
 from .launch import (
     Launch,
@@ -13,7 +14,6 @@ from .launch import (
     launch_in_order,
     power_of_2,
 )
-from .parameters import Options, Parameters
 from .plan import Plan, k_blocks, plan_of
 
 

@@ -4,10 +4,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...common import is_recorded
+from ..parameters import TRAINED, Options, Parameters
 from .backward import run_backward
 from .forward import run_forward
 from .launch import dense, is_channels_last, power_of_2
-from .parameters import TRAINED, Options, Parameters
 
 
 @torch.library.custom_op('mmdet_scconv::scconv', mutates_args=())

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from triton import cdiv
 
+from ..parameters import Options, Parameters
 from .device import squeeze
 from .launch import Launch, map_strides, power_of_2
-from .parameters import Options, Parameters
 
 # sum(gamma) is kept above it, see SRU.min_gamma_sum
 MIN_GAMMA_SUM = 1e-5

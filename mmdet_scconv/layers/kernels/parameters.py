@@ -1,4 +1,5 @@
-"""What the kernels take of an SCConv."""
+"""What the Triton kernels take of an SCConv. Imports no triton, as layers that
+are pickled hold it."""
 from typing import NamedTuple
 
 from torch import Tensor
