@@ -83,7 +83,7 @@ def assert_near(actual, expected, dtype):
 def assert_equals_definition(options, dtype=torch.float32, **input_options):
     layer, definition = layers(**options)
     x = maps(options.get('channels', 16), dtype=dtype, **input_options)
-    assert gpu.fits(layer, x)
+    assert gpu.by_kernels(layer, x) is not None
     out, grads = run(layer, x)
     expected, expected_grads = run(definition, x.double())
     assert out.dtype == dtype
@@ -195,9 +195,9 @@ def test_compiled_as_one_node():
 
 def test_where_the_kernels_do_not_fit():
     layer, _ = layers()
-    assert not gpu.fits(layer, maps(dtype=torch.float64))
-    assert not gpu.fits(layer, maps(batch=0))
-    assert not gpu.fits(layer.train(), maps())
+    assert gpu.by_kernels(layer, maps(dtype=torch.float64)) is None
+    assert gpu.by_kernels(layer, maps(batch=0)) is None
+    assert gpu.by_kernels(layer.train(), maps()) is None
 
 
 @pytest.mark.parametrize('channels', [8, 32])
@@ -223,8 +223,8 @@ def test_numbers_that_are_set_later():
 
 def test_too_large_for_their_integers(monkeypatch):
     monkeypatch.setattr(gpu, 'LIMIT', 2 * 16 * 7 * 5)
-    assert not gpu.fits(layers()[0], maps())
-    assert gpu.fits(layers()[0], maps(batch=1))
+    assert gpu.by_kernels(layers()[0], maps()) is None
+    assert gpu.by_kernels(layers()[0], maps(batch=1)) is not None
 
 
 @pytest.fixture
@@ -249,12 +249,12 @@ def test_each_use_is_compared(nothing_compared):
 
 def test_turned_off(monkeypatch, nothing_compared):
     monkeypatch.setenv('MMDET_SCCONV_TRITON', '0')
-    assert not gpu.fits(layers()[0], maps())
+    assert gpu.by_kernels(layers()[0], maps()) is None
 
 
 def test_one_layer_without_kernels(monkeypatch):
     layer, definition = layers(implementation='torch')
-    monkeypatch.setattr(gpu, 'scconv', None)
+    monkeypatch.setattr(gpu, 'run', None)
     assert_near(layer(maps()), definition(maps().double()), torch.float32)
 
 
@@ -267,8 +267,8 @@ def test_a_device_on_which_they_are_wrong(fault, message, monkeypatch,
                                           nothing_compared):
     """PyTorch's operators run, for good, after one warning."""
     layer, definition = layers()
-    right = gpu.scconv
-    monkeypatch.setattr(gpu, 'scconv', lambda c, x: fault(right(c, x)))
+    right = gpu.run
+    monkeypatch.setattr(gpu, 'run', lambda *args: fault(right(*args)))
     with pytest.warns(UserWarning, match=message):
         out = layer(maps())
     assert_near(out, definition(maps().double()), torch.float32)
@@ -289,10 +289,10 @@ class Counted(TorchDispatchMode):
         self.counts = []
         launch = triton_scconv.Launch.__call__
 
-        def counted_launch(*args):
+        def counted_launch(*args, **kwargs):
             self.counts.append('kernel')
             with _disable_current_modes():  # the interpreter's own copies
-                launch(*args)
+                launch(*args, **kwargs)
 
         monkeypatch.setattr(triton_scconv.Launch, '__call__', counted_launch)
 

@@ -51,7 +51,8 @@ class H100:
 @pytest.fixture
 def nothing_launched(monkeypatch):
     monkeypatch.setattr(triton.runtime.driver, '_active', H100())
-    monkeypatch.setattr(triton_scconv.Launch, '__call__', lambda *args: None)
+    monkeypatch.setattr(triton_scconv.Launch, '__call__',
+                        lambda *args, **kwargs: None)
     monkeypatch.setattr(triton_scconv.Launch, 'keep', lambda *args: None)
     plan.make_plan.cache_clear()
 
@@ -82,14 +83,17 @@ def run(conv, use, size, layout=torch.channels_last, dtype=torch.bfloat16,
     channels = gpu.form_of(conv)[1]
     x = torch.empty(batch, channels, *size, dtype=dtype).to(
         memory_format=layout)
-    if use == 'deployed':
-        gpu.deployed_scconv(conv, x)
-    elif use == 'inference':
+    if use == 'inference':
         with torch.no_grad():
-            gpu.scconv(conv, x)
+            kernels(conv, x)
     else:
-        out = gpu.scconv(conv, x.requires_grad_())
-        out.backward(torch.empty_like(out))
+        out = kernels(conv, x.requires_grad_(use == 'training'))
+        if use == 'training':
+            out.backward(torch.empty_like(out))
+
+
+def kernels(conv, x):
+    return gpu.run(x, gpu.Call.of(conv, x))
 
 
 @pytest.mark.parametrize('use', USES)
@@ -122,9 +126,27 @@ def test_a_map_that_begins_anywhere(forms):
     part = torch.empty(1, 65, 5, 7, dtype=torch.bfloat16)[:, 1:]
     assert part.is_contiguous() and part.data_ptr() % 16
     for x in (whole, part):
-        out = gpu.scconv(conv, x.requires_grad_())
+        out = kernels(conv, x.requires_grad_())
         out.backward(torch.empty_like(out))
     assert len(forms) == 15
+
+
+def test_parameters_that_begin_anywhere(monkeypatch, nothing_launched):
+    """As those of a training that keeps all in one buffer (ZeRO): kernels
+    were compiled for others, and would read them wrongly or not at all."""
+    launched = []
+    monkeypatch.setattr(triton_scconv.Launch, 'compile', lambda *args: None)
+    monkeypatch.setattr(triton_scconv.Launch, '__call__',
+                        lambda self, *arrays, **_: launched.extend(arrays))
+    conv = layer()
+    for parameter in conv.parameters():
+        buffer = torch.empty(parameter.numel() + 1)
+        buffer[1:] = parameter.detach().flatten()
+        parameter.data = buffer[1:].view(parameter.shape)
+        assert parameter.data_ptr() % 16
+    run(conv, 'training', (5, 7))
+    assert launched and not any(
+        array.data_ptr() % 16 for array in launched)
 
 
 def test_the_device_of_the_map(nothing_launched, monkeypatch):
@@ -140,7 +162,8 @@ def test_the_device_of_the_map(nothing_launched, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_of', device_of)
     monkeypatch.setattr(triton_scconv.Launch, 'compile', lambda *args: None)
     monkeypatch.setattr(triton_scconv.Launch, '__call__',
-                        lambda *args: launched.append(list(entered)))
+                        lambda *args, **kwargs: launched.append(
+                            list(entered)))
     run(layer(), 'training', (5, 7))
     assert [len(tensors) for tensors in launched] == [1] * 15
 
@@ -149,10 +172,9 @@ def test_the_device_of_the_map(nothing_launched, monkeypatch):
 @pytest.mark.parametrize('use', USES)
 def test_the_comparison_compiles_what_is_used(use, layout, forms):
     conv = layer(stride=2, use=use)
-    compare.largest_difference(
-        conv, 64, gpu.deployed_scconv if use == 'deployed' else gpu.scconv,
-        compare.Use(torch.device('cpu'), torch.bfloat16, torch.bfloat16,
-                    layout == torch.channels_last, use == 'training'))
+    compare.largest_difference(conv, 64, kernels, compare.Use(
+        torch.device('cpu'), torch.bfloat16, torch.bfloat16,
+        layout == torch.channels_last, use == 'training'))
     compared = set(forms)
     run(conv, use, (64, 64), layout)
     assert forms == compared

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..kernels import choose, gpu
+from ..kernels import gpu
 from .affine_cru import (
     AffineCRU,
     Geometry,
@@ -55,9 +55,9 @@ class DeployedSCConv(nn.Module):
                 self.register_buffer(name, value.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        by_kernels = choose(self, x)
-        if by_kernels is not None:
-            return by_kernels(self, x)
+        out = gpu.by_kernels(self, x)
+        if out is not None:
+            return out
         dtype = torch.promote_types(x.dtype, torch.float32)
         gate = Gate(self.gate_weight.to(dtype), self.gate_bias.to(dtype),
                     *self.gate_options)

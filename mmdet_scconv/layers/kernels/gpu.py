@@ -6,6 +6,7 @@ turns the kernels off, ``implementation='torch'`` those of one layer.
 """
 import importlib.util
 import os
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..common import is_recorded
 from .compare import Use, compare, small_layer
-from .parameters import Options, Parameters
+from .parameters import Options
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -29,10 +30,25 @@ def compute_dtype(x: Tensor) -> torch.dtype:
             if torch.is_autocast_enabled(device) else x.dtype)
 
 
-def fits(conv: nn.Module, x: Tensor) -> bool:
-    """Whether the kernels can and should compute an SCConv of x."""
-    if not (HAS_TRITON and (x.is_cuda or INTERPRETED)):
-        return False
+def by_kernels(conv: nn.Module, x: Tensor) -> Tensor | None:
+    """The output of an SCConv or a DeployedSCConv of x by the kernels; None
+    where PyTorch's operators have to compute it.
+
+    Args:
+        x (Tensor): (N, C, H, W).
+    """
+    if not (HAS_TRITON and (x.is_cuda or INTERPRETED)
+            and conv.implementation == 'fused'):
+        return None
+    if not (conv.deployed or has_running_statistics(conv)):
+        return None
+    call = Call.of(conv, x)
+    return run(x, call) if can_run(x, call) and is_right(conv, x, call) \
+        else None
+
+
+def has_running_statistics(conv: nn.Module) -> bool:
+    """Whether the norms of an SCConv are BatchNorms that use them now."""
     cru = conv._modules['cru']._modules  # as in tensors_of
     for name in ('squeeze_up_bn', 'squeeze_low_bn', 'bn1', 'bn2'):
         norm = cru[name]
@@ -40,58 +56,63 @@ def fits(conv: nn.Module, x: Tensor) -> bool:
                 and norm._buffers['running_mean'] is not None
                 and norm._parameters['weight'] is not None):
             return False
-    return can_run(x, form_of(conv)) and is_right(conv, x)
+    return True
 
 
-def can_run(x: Tensor, form: tuple) -> bool:
+class Call(NamedTuple):
+    """What the kernels take of a layer, read once for each input."""
+
+    form: tuple  # form_of the layer
+    tensors: list[Tensor]
+    dtype: torch.dtype  # of the output
+    gradients: bool  # whether autograd records it
+
+    @classmethod
+    def of(cls, conv: nn.Module, x: Tensor) -> 'Call':
+        tensors = tensors_of(conv)
+        return cls(form_of(conv), tensors, compute_dtype(x),
+                   not conv.deployed and is_recorded(x, *tensors))
+
+
+def can_run(x: Tensor, call: Call) -> bool:
     """Whether the kernels know the kind of input and this form of layer."""
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return False
-    _, in_channels, out_channels, up, low, _ = form
+    _, in_channels, out_channels, up, low, _ = call.form
     if x.dim() != 4 or x.shape[1] != in_channels:
         return False  # the definition raises an error
     n, channels, height, width = x.shape
     widest = max(channels, out_channels, up + low)
     return (0 < x.numel() and n * height * width * widest < LIMIT
             and channels <= 2048 and low <= 512 and x.dtype in DTYPES
-            and compute_dtype(x) in DTYPES)
+            and call.dtype in DTYPES)
 
 
-def fits_deployed(conv: nn.Module, x: Tensor) -> bool:
-    """:func:`fits` of a DeployedSCConv."""
-    return (HAS_TRITON and (x.is_cuda or INTERPRETED)
-            and can_run(x, form_of(conv)) and is_right(conv, x))
-
-
-def deployed_scconv(conv: nn.Module, x: Tensor) -> Tensor:
-    """A DeployedSCConv of x by the kernels. Shape: as SCConv's."""
+def run(x: Tensor, call: Call) -> Tensor:
+    """What :func:`can_run`, by the kernels."""
     from . import triton_scconv
-    unread = conv.bias1
-    parameters = Parameters(
-        conv.gate_weight, conv.gate_bias,
-        conv.squeeze_up_weight, unread, unread, conv.squeeze_up_bias, unread,
-        unread, conv.squeeze_low_weight, unread, unread,
-        conv.squeeze_low_bias, unread, unread,
-        conv.gwc, conv.pwc1, unread, conv.bias1, unread, unread,
-        conv.pwc2, unread, unread, conv.bias2, unread, unread)
-    return triton_scconv.deployed_scconv(
-        x, conv.triton_options, compute_dtype(x), list(parameters),
-        [conv.scale, conv.shift])
+    options, *_, deployed = call.form
+    tensors = call.tensors
+    if not all(map(Tensor.is_contiguous, tensors)):
+        tensors = [t if is_dense(t) else t.contiguous() for t in tensors]
+    if deployed:
+        return triton_scconv.deployed_scconv(
+            x, options, call.dtype, tensors[:-2], tensors[-2:])
+    return triton_scconv.scconv(x, options, call.dtype, tensors,
+                                call.gradients)
 
 
-def is_right(conv: nn.Module, x: Tensor) -> bool:
+def is_right(conv: nn.Module, x: Tensor, call: Call) -> bool:
     """Whether the kernels may be used: not turned off, and right when they
     were compared, at the first such use of each form of layer."""
-    gradients = torch.is_grad_enabled() and not conv.deployed
     if torch.compiler.is_compiling():
-        return is_right_in_general(x.device, x.dtype, compute_dtype(x),
-                                   gradients)
-    use = Use(x.device, x.dtype, compute_dtype(x),
-              not x.is_contiguous() or x.is_contiguous(
-                  memory_format=torch.channels_last),
-              gradients and (x.requires_grad
-                             or is_recorded(*tensors_of(conv))))
-    return compared(conv, use)
+        return is_right_in_general(
+            x.device, x.dtype, call.dtype,
+            torch.is_grad_enabled() and not conv.deployed)
+    return compared(conv, call.form, Use(
+        x.device, x.dtype, call.dtype,
+        not x.is_contiguous() or x.is_contiguous(
+            memory_format=torch.channels_last), call.gradients))
 
 
 def is_turned_on() -> bool:
@@ -99,9 +120,8 @@ def is_turned_on() -> bool:
     return os.environ.get('MMDET_SCCONV_TRITON') != '0'
 
 
-def compared(conv: nn.Module, use: Use) -> bool:
+def compared(conv: nn.Module, form: tuple, use: Use) -> bool:
     """The result of :func:`compare`, from before if there was one."""
-    form = form_of(conv)
     right = COMPARED.get((form, use))
     if right is None and not use.gradients:
         right = COMPARED.get((form, use._replace(gradients=True)))
@@ -110,7 +130,7 @@ def compared(conv: nn.Module, use: Use) -> bool:
     if use.device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
         return False  # nothing can be compared in a CUDA graph
     right = COMPARED[form, use] = is_turned_on() and compare(
-        conv, form[1], deployed_scconv if conv.deployed else scconv, use)
+        conv, form[1], lambda layer, x: run(x, Call.of(layer, x)), use)
     return right
 
 
@@ -141,29 +161,50 @@ def form_of(conv: nn.Module) -> tuple:
 def is_right_in_general(device: torch.device, dtype: torch.dtype,
                         compute_dtype: torch.dtype, gradients: bool) -> bool:
     """:func:`is_right` of a small layer, for compilers."""
-    return compared(small_layer(),
+    layer = small_layer()
+    return compared(layer, form_of(layer),
                     Use(device, dtype, compute_dtype, True, gradients))
 
 
 def tensors_of(conv: nn.Module) -> list[Tensor]:
-    """All tensors of an SCConv in the order of ``Parameters``.
+    """All tensors of an SCConv in the order of ``Parameters``; of a deployed
+    one, also scale and shift of the norm behind it.
 
     Past ``nn.Module.__getattr__``, which takes longer for all of them than
     the convolution on a GPU.
     """
-    cru = conv.cru._modules
-    found = []
-    for module in (conv.sru._modules['gn'], cru['squeeze_up'],
-                   cru['squeeze_up_bn'], cru['squeeze_low'],
-                   cru['squeeze_low_bn'], cru['gwc'], cru['pwc1'],
-                   cru['bn1'], cru['pwc2'], cru['bn2']):
-        parameters, buffers = module._parameters, module._buffers
-        found.append(parameters['weight'])
-        if parameters['bias'] is not None:
-            found.append(parameters['bias'])
-        if buffers:
-            found += (buffers['running_mean'], buffers['running_var'])
-    return found
+    if conv.deployed:
+        return list(map(conv._buffers.__getitem__, DEPLOYED))
+    cru = conv._modules['cru']._modules
+    gn = conv._modules['sru']._modules['gn']._parameters
+    up, low = cru['squeeze_up']._parameters, cru['squeeze_low']._parameters
+    pwc2 = cru['pwc2']._parameters
+    return [
+        gn['weight'], gn['bias'],
+        up['weight'], up['bias'], *norm_tensors(cru['squeeze_up_bn']),
+        low['weight'], low['bias'], *norm_tensors(cru['squeeze_low_bn']),
+        cru['gwc']._parameters['weight'], cru['pwc1']._parameters['weight'],
+        *norm_tensors(cru['bn1']),
+        pwc2['weight'], pwc2['bias'], *norm_tensors(cru['bn2']),
+    ]
+
+
+def norm_tensors(norm: nn.Module) -> tuple[Tensor, ...]:
+    """Weight, bias and running statistics of a BatchNorm."""
+    parameters, buffers = norm._parameters, norm._buffers
+    return (parameters['weight'], parameters['bias'],
+            buffers['running_mean'], buffers['running_var'])
+
+
+# a DeployedSCConv's buffers in the order of tensors_of; the kernels do not
+# read what is named UNREAD
+UNREAD = 'bias1'
+DEPLOYED = (
+    'gate_weight', 'gate_bias',
+    'squeeze_up_weight', UNREAD, UNREAD, 'squeeze_up_bias', UNREAD, UNREAD,
+    'squeeze_low_weight', UNREAD, UNREAD, 'squeeze_low_bias', UNREAD, UNREAD,
+    'gwc', 'pwc1', UNREAD, 'bias1', UNREAD, UNREAD,
+    'pwc2', UNREAD, UNREAD, 'bias2', UNREAD, UNREAD, 'scale', 'shift')
 
 
 def numbers_of(conv: nn.Module) -> tuple[float, ...]:
@@ -191,12 +232,3 @@ def is_dense(parameter: Tensor) -> bool:
     return parameter.is_contiguous() or (
         parameter.dim() == 4
         and parameter.is_contiguous(memory_format=torch.channels_last))
-
-
-def scconv(conv: nn.Module, x: Tensor) -> Tensor:
-    """SCConv of x by the kernels, where :func:`fits`. Shape: as SCConv's."""
-    from . import triton_scconv
-    parameters = [p if is_dense(p) else p.contiguous()
-                  for p in tensors_of(conv)]
-    return triton_scconv.scconv(
-        x, form_of(conv)[0], compute_dtype(x), parameters)

@@ -14,6 +14,7 @@ from .device import (
 )
 from .launch import (
     Launch,
+    Parts,
     aligned,
     dense,
     is_channels_last,
@@ -25,6 +26,23 @@ from .plan import MIN_GAMMA_SUM, Plan, k_blocks, plan_of
 
 class BackwardPlan(Plan):
     """The launches of the backward pass."""
+
+    @cached_property
+    def temporary(self) -> Parts:
+        n, width = self.n, self.up + self.low
+        return Parts(
+            (n * 2 * self.out_channels, torch.float32),  # constants
+            (n * 2 * self.channels, torch.float32),  # channel sums
+            (n * 2 * self.options.gn_groups, torch.float32),  # group means
+            (n * self.rows * width, torch.float32),  # constants by tap
+            (n * self.gate_blocks * 2 * self.channels, torch.float32),
+            (self.fuse_tiles['splits'] * n * self.out_channels
+             * self.fuse_columns, torch.float32),  # dY times its inputs
+            (self.squeeze_splits * width * (self.channels + 1),
+             torch.float32),
+            (n * self.pixels * width, self.dtype),  # squeezed maps
+            (n * self.pixels * width, self.dtype),  # their gradients
+        )
 
     @cached_property
     def second_squeeze(self) -> Launch:
@@ -179,32 +197,25 @@ class BackwardPlan(Plan):
             BS=max(1, min(32, 4096 // power_of_2(self.channels))))
 
 
-def run_backward(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
+def run_backward(dy: Tensor, x: Tensor, kept: tuple[Tensor, ...],
                  p: Parameters, options: Options) -> dict[str, Tensor]:
-    """Gradients of x and of the trained parameters, by name."""
-    dy, x = aligned(dense(dy)), aligned(x)
+    """Gradients of x and of the trained parameters, by name.
+
+    Args:
+        dy (Tensor): Gradient of the output.
+        x (Tensor): The forward pass's.
+        kept (tuple): What :func:`run_forward` returned behind the output.
+    """
+    affine, reduced, coefficients, packed = kept
+    dy, x = aligned((dense(dy), x))
+    p = Parameters(*aligned(p))
     plan = plan_of(BackwardPlan, x, is_channels_last(x), dy.dtype, p, options,
                    False, is_channels_last(dy))
-    affine, reduced, coefficients = kept.split(plan.kept_sizes)
     grads = {name: torch.empty_like(tensor)
              for name, tensor in p._asdict().items() if name in TRAINED}
-    n, groups = plan.n, options.gn_groups
-    splits = plan.fuse_tiles['splits']
-    sizes = [
-        n * 2 * plan.out_channels,  # constants
-        n * 2 * plan.channels,  # channel sums
-        cdiv(n * 2 * groups, 4) * 4,  # group means
-        n * plan.rows * (plan.up + plan.low),  # constants by tap
-        n * plan.gate_blocks * 2 * plan.channels,  # their parts
-        cdiv(splits * n * plan.out_channels * plan.fuse_columns, 4) * 4,
-        plan.squeeze_splits * (plan.up + plan.low) * (plan.channels + 1),
-    ]
-    temporary = torch.empty(sum(sizes), dtype=torch.float32, device=x.device)
     (constants, channel_sums, group_means, seen_constants, gate_sums,
-     fuse_products, squeeze_products) = temporary.split(sizes)
-    squeezed = torch.empty((n, plan.pixels, plan.up + plan.low),
-                           dtype=dy.dtype, device=x.device)
-    d_squeezed = torch.empty_like(squeezed)
+     fuse_products, squeeze_products, squeezed, d_squeezed
+     ) = plan.temporary.allocate(x.device)
     dx = torch.empty_like(x)
     squeezes = (p.up_weight, p.up_gamma, p.up_var, p.low_weight, p.low_gamma,
                 p.low_var)

@@ -9,6 +9,7 @@ from ..parameters import Options, Parameters
 from .device import fuse, squeeze
 from .launch import (
     Launch,
+    Parts,
     aligned,
     is_channels_last,
     launch_in_order,
@@ -19,6 +20,39 @@ from .plan import Plan, k_blocks, plan_of
 
 class ForwardPlan(Plan):
     """The launches of the forward pass."""
+
+    @cached_property
+    def arrays(self) -> list[tuple]:
+        """Those that it needs alone: the moments, the sums over what the taps
+        see, the squeezed maps."""
+        squeezed = self.up + self.low
+        return [
+            (self.n * self.moment_blocks * 3 * self.options.gn_groups,
+             torch.float32),
+            (self.n * self.squeeze_blocks * self.rows * squeezed,
+             torch.float32),
+            (self.n * self.pixels * squeezed, self.dtype),
+        ]
+
+    @cached_property
+    def kept(self) -> list[tuple]:
+        """Those that the backward pass needs, too, see run_forward."""
+        squeezed = self.up + self.low
+        taps = self.taps * (self.up // self.options.gwc_groups)
+        return [
+            (self.n * 4 * self.channels, torch.float32),
+            (self.n * self.rows * squeezed, torch.float32),
+            (self.n * 6 * self.out_channels, torch.float32),
+            (self.n * self.out_channels * (taps + squeezed), self.dtype),
+        ]
+
+    @cached_property
+    def temporary(self) -> Parts:
+        return Parts(*self.arrays)
+
+    @cached_property
+    def all(self) -> Parts:
+        return Parts(*self.arrays, *self.kept)
 
     @cached_property
     def moments(self) -> Launch:
@@ -72,28 +106,29 @@ class ForwardPlan(Plan):
 
 
 def run_forward(x: Tensor, p: Parameters, options: Options,
-                dtype: torch.dtype, post: tuple[Tensor, ...] = ()
-                ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, and what the backward pass needs beside x.
+                dtype: torch.dtype, post: tuple[Tensor, ...] = (),
+                keep: bool = True) -> tuple[Tensor, ...]:
+    """Output, and what the backward pass needs beside x: the gate's affine,
+    the sums over what the taps see, the fuse's coefficients and weights.
 
     Args:
         x (Tensor): (N, C, H, W), contiguous in one of both layouts.
         post (tuple): Of a deployed SCConv, scale and shift of the norm
             behind it.
+        keep (bool): False: the output alone.
     """
-    x = aligned(x)
+    x, = aligned((x, ))
+    p, post = Parameters(*aligned(p)), aligned(post)
     channels_last = is_channels_last(x)
     plan = plan_of(ForwardPlan, x, channels_last, dtype, p, options,
                    bool(post))
-    temporary = torch.empty(
-        sum(plan.temporary_sizes), dtype=torch.float32, device=x.device)
-    moments, sums = temporary.split(plan.temporary_sizes)
-    kept = torch.empty(
-        sum(plan.kept_sizes), dtype=torch.float32, device=x.device)
-    affine, reduced, coefficients = kept.split(plan.kept_sizes)
-    squeezed = torch.empty((plan.n, plan.pixels, plan.up + plan.low),
-                           dtype=dtype, device=x.device)
-    packed = torch.empty(plan.packed_size, dtype=dtype, device=x.device)
+    if keep:
+        moments, sums, squeezed = plan.temporary.allocate(x.device)
+        kept = [torch.empty(size, dtype=dtype, device=x.device)
+                for size, dtype in plan.kept]
+    else:
+        moments, sums, squeezed, *kept = plan.all.allocate(x.device)
+    affine, reduced, coefficients, packed = kept
     y = torch.empty(
         (plan.n, plan.out_channels, plan.out_height, plan.out_width),
         dtype=dtype, device=x.device,
@@ -108,4 +143,4 @@ def run_forward(x: Tensor, p: Parameters, options: Options,
          *(post or (y, y))),
         (plan.fuse, squeezed, coefficients, packed, y),
     )
-    return y, kept, packed
+    return (y, *kept) if keep else (y, )

@@ -3,7 +3,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...common import is_recorded
 from ..parameters import TRAINED, Options, Parameters
 from .backward import run_backward
 from .forward import run_forward
@@ -13,10 +12,10 @@ from .launch import dense, is_channels_last, power_of_2
 @torch.library.custom_op('mmdet_scconv::scconv', mutates_args=())
 def forward_operator(x: Tensor, parameters: list[Tensor], ints: list[int],
                      floats: list[float], dtype: torch.dtype,
-                     post: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+                     post: list[Tensor]) -> list[Tensor]:
     """:func:`run_forward` as one node of a compiler's graph."""
-    return run_forward(x, Parameters(*parameters), Options.of(ints, floats),
-                       dtype, tuple(post))
+    return list(run_forward(x, Parameters(*parameters),
+                            Options.of(ints, floats), dtype, tuple(post)))
 
 
 @forward_operator.register_fake
@@ -30,24 +29,24 @@ def _(x, parameters, ints, floats, dtype, post):
         (n, out, (height + sh - 1) // sh, (width + sw - 1) // sw),
         dtype=dtype, device=x.device, memory_format=torch.channels_last
         if is_channels_last(x) else torch.contiguous_format)
-    kept = n * (4 * channels + rows * (up + low) + 6 * out)
+    kept = [x.new_empty(n * size, dtype=torch.float32)
+            for size in (4 * channels, rows * (up + low), 6 * out)]
     packed = n * out * (kh * kw * (up // options.gwc_groups) + up + low)
-    return (y, x.new_empty(kept, dtype=torch.float32),
-            x.new_empty(packed, dtype=dtype))
+    return [y, *kept, x.new_empty(packed, dtype=dtype)]
 
 
 @torch.library.custom_op('mmdet_scconv::scconv_backward', mutates_args=())
-def backward_operator(dy: Tensor, x: Tensor, kept: Tensor, packed: Tensor,
+def backward_operator(dy: Tensor, x: Tensor, kept: list[Tensor],
                       parameters: list[Tensor], ints: list[int],
                       floats: list[float]) -> list[Tensor]:
     """:func:`run_backward` as one node: x's gradient, then ``TRAINED``."""
-    grads = run_backward(dy, x, kept, packed, Parameters(*parameters),
+    grads = run_backward(dy, x, kept, Parameters(*parameters),
                          Options.of(ints, floats))
     return [grads['x'], *(grads[name] for name in TRAINED)]
 
 
 @backward_operator.register_fake
-def _(dy, x, kept, packed, parameters, ints, floats):
+def _(dy, x, kept, parameters, ints, floats):
     named = Parameters(*parameters)._asdict()
     return [torch.empty_like(x),
             *(torch.empty_like(named[name]) for name in TRAINED)]
@@ -72,20 +71,22 @@ class TritonSCConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor):
-        x, kept, packed, *parameters = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        count = len(Parameters._fields)
+        x, kept, parameters = saved[0], saved[1:-count], saved[-count:]
         if torch.compiler.is_compiling():
-            dx, *grads = backward_operator(dy, x, kept, packed, parameters,
+            dx, *grads = backward_operator(dy, x, list(kept), list(parameters),
                                            *ctx.options.flat())
             grads = dict(zip(TRAINED, grads), x=dx)
         else:
-            grads = run_backward(dy, x, kept, packed, Parameters(*parameters),
+            grads = run_backward(dy, x, kept, Parameters(*parameters),
                                  ctx.options)
         return (grads['x'], None, None,
                 *(grads.get(name) for name in Parameters._fields))
 
 
 def scconv(x: Tensor, options: Options, dtype: torch.dtype,
-           parameters: list[Tensor]) -> Tensor:
+           parameters: list[Tensor], gradients: bool) -> Tensor:
     """SCConv with running statistics.
 
     Args:
@@ -93,8 +94,9 @@ def scconv(x: Tensor, options: Options, dtype: torch.dtype,
         options (Options): Of the layer.
         dtype (torch.dtype): Of the output.
         parameters (list): In the order of :class:`Parameters`.
+        gradients (bool): Whether autograd has to record it.
     """
-    if is_recorded(x, *parameters):
+    if gradients:
         return TritonSCConv.apply(x, options, dtype, *parameters)
     return without_gradient(x, options, dtype, parameters, [])
 
@@ -108,7 +110,7 @@ def without_gradient(x: Tensor, options: Options, dtype: torch.dtype,
         return forward_operator(x, parameters, *options.flat(), dtype,
                                 post)[0]
     return run_forward(x, Parameters(*parameters), options, dtype,
-                       tuple(post))[0]
+                       tuple(post), keep=False)[0]
 
 
 deployed_scconv = torch.no_grad()(without_gradient)

@@ -1,5 +1,6 @@
 """Sizes of maps, blocks and grids: what the launches follow from."""
 from functools import lru_cache
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from triton import cdiv
 from ..parameters import Options, Parameters
 from .device import squeeze
 from .launch import Launch, map_strides, power_of_2
+
+dtype_of = attrgetter('dtype')
 
 # sum(gamma) is kept above it, see SRU.min_gamma_sum
 MIN_GAMMA_SUM = 1e-5
@@ -64,16 +67,7 @@ class Plan:
         # bfloat16, channels_last, ResNet-50's maps of an 800x1344 image.
         self.narrow = self.channels <= 64
         self.pixel_blocks = cdiv(self.pixels, 64)
-        # of the small float32 arrays: numbers of elements
-        squeezed = self.up + self.low
-        self.kept_sizes = [
-            self.n * 4 * self.channels,
-            self.n * self.rows * squeezed,
-            self.n * 6 * self.out_channels,
-        ]
         block = max(8, min(64, 4096 // power_of_2(self.channels)))
-        self.packed_size = self.n * self.out_channels * (
-            self.taps * (self.up // options.gwc_groups) + squeezed)
         self.moment_block = block
         self.moment_blocks = min(cdiv(self.pixels, block), MOMENT_BLOCKS)
         self.squeeze_block = max(16, min(64 if self.narrow else 32,
@@ -81,11 +75,6 @@ class Plan:
         # two programs or more for each of an H100's 132 multiprocessors
         self.squeeze_blocks = min(cdiv(self.pixels, self.squeeze_block),
                                   max(66, 264 // self.n))
-        self.temporary_sizes = [
-            # multiples of 16 bytes
-            cdiv(self.n * self.moment_blocks * 3 * options.gn_groups, 4) * 4,
-            self.n * self.squeeze_blocks * self.rows * squeezed,
-        ]
 
     def squeeze(self, first: bool) -> Launch:
         """SRU and squeezes; the backward pass does them again."""
@@ -134,7 +123,7 @@ def plan_of(kind: type[Plan], x: Tensor, channels_last: bool,
     It is looked up, as making it takes longer than a small kernel runs.
     """
     key = (x.device, x.dtype, torch.backends.cudnn.allow_tf32,
-           *[t.dtype for t in p])
+           *map(dtype_of, p))
     return make_plan(
         kind, tuple(x.shape), channels_last, gradient_channels_last, dtype,
         (p.gwc.shape[0], p.up_weight.shape[0], p.low_weight.shape[0],
