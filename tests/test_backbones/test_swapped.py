@@ -66,9 +66,11 @@ ALL = {**BACKBONES, **NECKS, **HEADS}
 
 
 def build(name, select=None, conv=None, **options):
+    """With all 3x3 swapped, those with a stride, too, unless selected."""
     return MODELS.build(dict(
         type='Swapped', module=dict(type=name, **ALL[name]),
-        conv=conv or dict(type='SCConv'), select=select, **options))
+        conv=conv or dict(type='SCConv'),
+        select=select or dict(stride=None), **options))
 
 
 def stock(name):
@@ -285,13 +287,13 @@ def test_what_is_swapped_and_why_not():
     before = dict(net.named_children())
     report = swap_convs(net)
     assert report.swapped == dict(
-        dense='3x3 32->48', strided='3x3 48->48', dilated='3x3 48->48',
-        odd='3x3 48->49')
+        dense='3x3 32->48', dilated='3x3 48->48', odd='3x3 48->49')
     reasons = dict(report.passed_over)
     assert reasons.pop('unpadded').startswith('padding=(0, 0) is not valid')
     assert reasons == dict(
         stem='fewer than min_channels=16', large='kernel 5x5',
         point='kernel 1x1', flat='kernel 1x3', depthwise='depth-wise 3x3',
+        strided='stride 2x2',
         grouped='grouped 3x3', circular="padding_mode='circular'",
         up='ConvTranspose2d, not nn.Conv2d')
     for name in report.swapped:
@@ -307,16 +309,17 @@ def test_what_is_swapped_and_why_not():
 
 @pytest.mark.parametrize('select,swapped', [
     (dict(kernel_size=5), ['large']),
-    (dict(kernel_size=(3, 5)),
-     ['dense', 'strided', 'large', 'dilated', 'odd']),
+    (dict(), ['dense', 'dilated', 'odd']),
+    (dict(kernel_size=(3, 5)), ['dense', 'large', 'dilated', 'odd']),
     (dict(kernel_size=(1, 3), include='flat'), ['flat']),
     (dict(stride=2), ['strided']),
-    (dict(stride=1), ['dense', 'dilated', 'odd']),
-    (dict(min_channels=33), ['strided', 'dilated', 'odd']),
-    (dict(max_channels=48), ['dense', 'strided', 'dilated']),
+    (dict(stride=(1, 2)), ['dense', 'strided', 'dilated', 'odd']),
+    (dict(stride=None), ['dense', 'strided', 'dilated', 'odd']),
+    (dict(min_channels=33), ['dilated', 'odd']),
+    (dict(max_channels=48), ['dense', 'dilated']),
     (dict(include='d*'), ['dense', 'dilated']),
     (dict(include=('dense', 'point')), ['dense']),
-    (dict(exclude='di*'), ['dense', 'strided', 'odd']),
+    (dict(exclude='di*'), ['dense', 'odd']),
     (dict(include='d*', exclude='dense'), ['dilated']),
     (dict(include=()), []),
 ])
@@ -333,7 +336,7 @@ def test_select_by_name():
 
 def test_groups_may_be_replaced_on_demand():
     """As SCConvResNeXt: their number goes to the GWC."""
-    backbone = build('RegNet', dict(groups=None),
+    backbone = build('RegNet', dict(groups=None, stride=None),
                      dict(type='SCConv', groups=1, gwc_groups=4))
     convs = [m for m in backbone.modules() if isinstance(m, SCConv)]
     assert len(convs) == 22 and convs[0].cru.gwc.groups == 4
@@ -366,7 +369,7 @@ def test_wrong_convolution_changes_nothing(conv, message):
     net = layers()
     before = dict(net.named_modules())
     with pytest.raises(ValueError, match=message):
-        swap_convs(net, conv, dict(exclude=('dense', 'odd')))
+        swap_convs(net, conv, dict(exclude=('dense', 'odd'), stride=None))
     assert dict(net.named_modules()) == before
 
 
@@ -423,7 +426,7 @@ def test_norms_inside():
     assert isinstance(head.cls_convs[0].conv.cru.bn1, nn.GroupNorm)
     module = dict(type='CSPNeXt', norm_cfg=dict(norm_cfg, eps=0.5), **SMALL)
     backbone = MODELS.build(dict(type='Swapped', module=module))
-    assert backbone.stage1[0].conv.cru.bn2.eps == 0.5
+    assert backbone.stage1[1].blocks[0].conv1.conv.cru.bn2.eps == 0.5
 
 
 @pytest.mark.parametrize('width,groups,fitted', [
@@ -494,7 +497,7 @@ def test_arguments_of_a_base_config():
     base = dict(type='CSPNeXt', arch='P5', **SMALL)
     cfg = {**base, 'type': 'Swapped', 'module': dict(type='CSPNeXt')}
     assert str(MODELS.build(cfg).swap_report) == str(
-        build('CSPNeXt').swap_report)
+        build('CSPNeXt', dict(stride=1)).swap_report)
 
 
 def test_a_detector_gives_its_heads_more():

@@ -33,7 +33,7 @@ from mmdet_scconv.warm_start.convert import Conversion, resnet_to_scconv
 CONFIGS = Path(__file__).resolve().parent.parent.parent / 'configs'
 DETECTORS = {
     'faster-rcnn': CONFIGS / 'digits/faster-rcnn_r50_fpn_6e_digits.py',
-    'rtmdet': CONFIGS / 'digits/rtmdet_tiny_9e_digits.py',
+    'rtmdet': CONFIGS / 'digits/rtmdet_tiny_27e_digits.py',
     'yolox': CONFIGS / 'digits/yolox_tiny_9e_digits.py',
     'readme': CONFIGS.parent / 'README.md',
 }

@@ -1,4 +1,4 @@
-_base_ = './rtmdet_tiny_9e_digits.py'
+_base_ = './rtmdet_tiny_27e_digits.py'
 
 model = dict(
     backbone=dict(

@@ -1,4 +1,0 @@
-# RTMDet-tiny from scratch on the generated digits, for 2 CPU cores.
-_base_ = ['../_base_/models/rtmdet_tiny.py', '../_base_/digits_runtime.py']
-
-model = dict(bbox_head=dict(num_classes=10))
