@@ -1,4 +1,5 @@
-# MMDetection's YOLOX-tiny with SCConv in place of its backbone's dense 3x3.
+# MMDetection's YOLOX-tiny with SCConv in place of its backbone's dense 3x3
+# without a stride.
 _base_ = 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py'
 
 custom_imports = dict(imports=['mmdet_scconv'], allow_failed_imports=False)

@@ -22,6 +22,10 @@ from mmdet_scconv.deployment.parts import (
 from mmdet_scconv.deployment.reference import Predictions
 
 CONFIG = REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py'
+DIGITS = {
+    'rtmdet': REPO / 'configs/digits/rtmdet_tiny_27e_digits.py',
+    'yolox': REPO / 'configs/digits/yolox_tiny_9e_digits.py',
+}
 SMALL = {
     'model.backbone.type': 'ResNet',
     'model.backbone.base_channels': 8,
@@ -77,7 +81,7 @@ def single_stage(name, **options):
     and boxes differ from each other, as if trained."""
     torch.manual_seed(1)
     cfg = read_config(
-        str(REPO / f'configs/digits/{name}_tiny_9e_digits.py'),
+        str(DIGITS[name]),
         {'model.bbox_head.num_classes': 3, 'model.bbox_head.in_channels': 8,
          'model.bbox_head.feat_channels': 8, **options})
     cfg.model.backbone = dict(
@@ -134,7 +138,7 @@ def test_graph_of_a_swapped_head():
 def test_metadata_of_a_backbone(name):
     """The stock RTMDet's preprocessor pads nothing, its neck needs 32."""
     cfg = read_config(
-        str(REPO / f'configs/digits/{name}_tiny_9e_digits.py'),
+        str(DIGITS[name]),
         {'model.data_preprocessor.pad_size_divisor': 1})
     model = MODELS.build(cfg.model).eval()
     assert metadata_of(cfg, model)['size_divisor'] == '32'
