@@ -34,8 +34,8 @@ def aligned(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 class Part:
-    """An array of float32 or another type within one of bytes: it takes a
-    fifth of the time of a tensor of its own, or of a view.
+    """An array of float32 or another type within one of bytes. It is made in
+    less time than a tensor of its own, or a view.
 
     Args:
         whole (Tensor): Of bytes.
