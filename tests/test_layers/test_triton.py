@@ -210,6 +210,26 @@ def test_wrong_inputs_raise_the_definitions_errors(channels, deployed):
         layer(maps(channels))
 
 
+def test_parameters_on_another_device():
+    """A layer of which a part was left behind."""
+    layer, _ = layers()
+    layer.cru.pwc2.to('meta')
+    assert gpu.by_kernels(layer, maps()) is None
+
+
+def test_replicas_of_a_data_parallel_model():
+    """Their parameters are plain attributes."""
+    layer, definition = layers()
+    x = maps()
+    for module in layer.modules():
+        for name, parameter in [*module._parameters.items()]:
+            if parameter is not None:
+                del module._parameters[name]
+                setattr(module, name, parameter.detach())
+    assert gpu.by_kernels(layer, x) is None
+    assert_near(layer(x), definition(x.double()), torch.float32)
+
+
 def test_numbers_that_are_set_later():
     layer, definition = layers()
     x = maps()

@@ -131,22 +131,53 @@ def test_a_map_that_begins_anywhere(forms):
     assert len(forms) == 15
 
 
-def test_parameters_that_begin_anywhere(monkeypatch, nothing_launched):
+@pytest.mark.parametrize('use', USES)
+def test_parameters_that_begin_anywhere(use, monkeypatch, nothing_launched):
     """As those of a training that keeps all in one buffer (ZeRO): kernels
     were compiled for others, and would read them wrongly or not at all."""
     launched = []
     monkeypatch.setattr(triton_scconv.Launch, 'compile', lambda *args: None)
     monkeypatch.setattr(triton_scconv.Launch, '__call__',
                         lambda self, *arrays, **_: launched.extend(arrays))
-    conv = layer()
-    for parameter in conv.parameters():
-        buffer = torch.empty(parameter.numel() + 1)
-        buffer[1:] = parameter.detach().flatten()
-        parameter.data = buffer[1:].view(parameter.shape)
-        assert parameter.data_ptr() % 16
-    run(conv, 'training', (5, 7))
+    conv = layer(use=use)
+    for tensor in (*conv.parameters(), *conv.buffers()):
+        if tensor.dtype == torch.float32:
+            buffer = torch.empty(tensor.numel() + 1)
+            tensor.data = buffer[1:].view(tensor.shape)
+            assert tensor.data_ptr() % 16
+    run(conv, use, (5, 7))
     assert launched and not any(
         array.data_ptr() % 16 for array in launched)
+
+
+def test_a_launch_that_was_compiled():
+    """Gets pointers, then numbers and constants in the kernel's order."""
+    launch = triton_scconv.Launch(
+        triton_scconv.device.fuse.reduce_kernel, (1, 2), (3, 4, 5), BN=32,
+        ROWS=16, BB=128)
+    calls = []
+
+    class Compiled:
+        def __getitem__(self, grid):
+            return lambda *args, **kwargs: calls.append((grid, args, kwargs))
+
+    launch.keep(Compiled())
+    x = torch.empty(8)
+    part, = triton_scconv.launch.Parts((4, torch.float32)).allocate(x.device)
+    launch(x, part, stream=7)
+    assert calls == [((1, 2, 1), (
+        x.data_ptr(), part.tensor().data_ptr(), 3, 4, 5, 16, 32, 128),
+        dict(stream=7))]
+
+
+def test_parts_do_not_overlap():
+    sizes = (3, torch.float32), (5, torch.bfloat16), (1, torch.float32)
+    parts = triton_scconv.launch.Parts(*sizes).allocate(torch.device('cpu'))
+    for number, (part, (size, dtype)) in enumerate(zip(parts, sizes)):
+        assert part.tensor().shape == (size, ) and part.data_ptr() % 16 == 0
+        assert part.tensor().dtype == dtype
+        part.tensor().fill_(number)
+    assert [part.tensor().unique().item() for part in parts] == [0, 1, 2]
 
 
 def test_the_device_of_the_map(nothing_launched, monkeypatch):

@@ -24,8 +24,8 @@ from mmdet_scconv.config import read_config
 from mmdet_scconv.datasets.rehearsal import write_coco_sample
 
 COCO = osp.join('data', 'coco', 'annotations', 'instances_train2017.json')
-# With the row's 0.02, random weights under frozen statistics diverge after ten
-# iterations of whole images.
+# With the row's 0.02, random weights under frozen statistics diverge within
+# twenty iterations of whole images.
 LEARNING_RATE = 1e-5
 RESIZED = 2  # the transform that sets the size, in MMDetection's pipeline
 

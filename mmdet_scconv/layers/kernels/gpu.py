@@ -6,6 +6,7 @@ turns the kernels off, ``implementation='torch'`` those of one layer.
 """
 import importlib.util
 import os
+from operator import attrgetter
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 # Triton's interpreter runs the kernels on tensors of the CPU, for tests
 INTERPRETED = HAS_TRITON and os.environ.get('TRITON_INTERPRET') == '1'
+device_of = attrgetter('device')
 LIMIT = 2**31  # of the elements of a map: the kernels count in int32
 
 
@@ -54,7 +56,8 @@ def has_running_statistics(conv: nn.Module) -> bool:
         norm = cru[name]
         if not (isinstance(norm, _BatchNorm) and not norm.training
                 and norm._buffers['running_mean'] is not None
-                and norm._parameters['weight'] is not None):
+                # a DataParallel replica's parameters are plain attributes
+                and norm._parameters.get('weight') is not None):
             return False
     return True
 
@@ -81,6 +84,9 @@ def can_run(x: Tensor, call: Call) -> bool:
     _, in_channels, out_channels, up, low, _ = call.form
     if x.dim() != 4 or x.shape[1] != in_channels:
         return False  # the definition raises an error
+    if not torch.compiler.is_compiling() and {
+            *map(device_of, call.tensors)} != {x.device}:
+        return False  # as well; a kernel would read memory that is not there
     n, channels, height, width = x.shape
     widest = max(channels, out_channels, up + low)
     return (0 < x.numel() and n * height * width * widest < LIMIT
