@@ -91,6 +91,13 @@ def test_on_a_gpu(stub):
     assert ['--amp' in line for line in trainings] == [False, True]
 
 
+def test_kernels_are_compiled_on_all_cores(stub):
+    _, _, calls = stub('tests')
+    assert 'test_triton.py -n ' in calls
+    _, _, calls = stub('tests', without='xdist')
+    assert 'test_triton.py -n' not in calls.splitlines()[-1]
+
+
 def test_without_mmdetection(stub):
     """The parts that need it say so; the others run."""
     code, output, calls = stub(without_stack=1)
@@ -99,6 +106,13 @@ def test_without_mmdetection(stub):
     for part in ('backbones', 'training'):
         assert f'{part}: NOT RUN: ' in output
     assert 'train.py' not in calls
+
+
+def test_operators_that_crash(stub):
+    """As those of a compiler that links libstdc++ twice."""
+    _, output, _ = stub('training', without_stack=139)
+    assert 'training: NOT RUN: no CUDA operators of mmcv: Python was ended ' \
+        'by signal 11 in mmcv or MMDetection (see stack.log' in output
 
 
 def test_without_what_a_part_needs(stub):

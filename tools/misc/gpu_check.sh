@@ -119,12 +119,19 @@ bench() {
     --device "$device" "${size[@]}" --out "$out/$name"
 }
 
-has_stack() { "$python" -c 'import mmdet.models' >"$out/stack.log" 2>&1; }
+# keeps the exit code, which tells a crash from an error
+try_stack() {
+  "$python" -c "$1" >"$out/stack.log" 2>&1
+  stack_code=$?
+  return "$stack_code"
+}
+
+has_stack() { try_stack 'import mmdet.models'; }
 
 has_cuda_operators() {
   [[ $device == cpu ]] && has_stack && return
-  "$python" -c 'from mmdet_scconv.stack import check_cuda_operators
-check_cuda_operators()' >"$out/stack.log" 2>&1
+  try_stack 'from mmdet_scconv.stack import check_cuda_operators
+check_cuda_operators()'
 }
 
 # install cpu|cuda SECONDS: MMDetection from the wheels, before what is there
@@ -136,8 +143,12 @@ install() {
 }
 
 why_no_stack() {
-  echo "$(tail -n 1 "$out/stack.log") (see stack.log${wheels:+, install-*.log};" \
-    "--wheels FOLDER installs it)"
+  local reason
+  reason=$(tail -n 1 "$out/stack.log")
+  ((stack_code < 128)) ||
+    reason="Python was ended by signal $((stack_code - 128)) in mmcv or MMDetection"
+  echo "$reason (see stack.log${wheels:+, install-*.log}; --wheels FOLDER" \
+    "installs it)"
 }
 
 if [[ $device == cuda ]]; then
@@ -157,6 +168,8 @@ run_tests() {
   needs tests pytest || return
   local options=(-q -p no:cacheprovider --noconftest
     tests/test_layers/test_triton.py)
+  # most of the time is Triton's compilation, on the CPU
+  "$python" -c 'import xdist' 2>/dev/null && options+=(-n "$(nproc --all)")
   if [[ $device == cuda ]]; then
     step tests 400 "$python" -m pytest "${options[@]}"
   else
