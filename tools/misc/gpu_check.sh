@@ -169,7 +169,10 @@ run_tests() {
   local options=(-q -p no:cacheprovider --noconftest
     tests/test_layers/test_triton.py)
   # most of the time is Triton's compilation, on the CPU
-  "$python" -c 'import xdist' 2>/dev/null && options+=(-n "$(nproc --all)")
+  local processes
+  processes=$(nproc --all)
+  ((processes < 16)) || processes=16
+  "$python" -c 'import xdist' 2>/dev/null && options+=(-n "$processes")
   if [[ $device == cuda ]]; then
     step tests 400 "$python" -m pytest "${options[@]}"
   else
