@@ -70,9 +70,9 @@ Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
     ])
     if backbone == ANY:
         text += (
-            '\n"none": the backbone has no dense nn.Conv2d of 3x3 but the '
-            'first convolution, which stays. "dense": parameters of the stock '
-            'backbone.\n')
+            '\nSwapped are the 3x3 without a stride. "none": the backbone has '
+            'no dense nn.Conv2d of that kind but the first convolution, which '
+            'stays. "dense": parameters of the stock backbone.\n')
     if without:
         text += (
             '\nFrom each folder of MMDetection\'s configs: the one with the '

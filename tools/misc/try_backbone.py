@@ -45,7 +45,8 @@ def parse_args():
         '--backbone',
         default='SCConvResNet',
         help='type to swap a ResNet to; ...ResNeXt for a ResNeXt; Swapped: '
-        'any backbone, its 3x3 for SCConv (default: SCConvResNet)')
+        'any backbone, its 3x3 without a stride for SCConv (default: '
+        'SCConvResNet)')
     parser.add_argument(
         '--size',
         type=at_least(32),
