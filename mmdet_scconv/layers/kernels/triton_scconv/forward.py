@@ -18,6 +18,21 @@ from .launch import (
 from .plan import Plan, k_blocks, plan_of
 
 
+def kept_sizes(n: int, channels: int, widths: tuple[int, int, int],
+               options: Options) -> tuple[int, int, int, int]:
+    """Numbers of elements of what the backward pass needs, see
+    :func:`run_forward`; all but the last are float32.
+
+    Args:
+        widths (tuple): Of the output, up, low.
+    """
+    out, up, low = widths
+    taps = options.kernel[0] * options.kernel[1]
+    return (n * 4 * channels, n * power_of_2(taps + 1) * (up + low),
+            n * 6 * out,
+            n * out * (taps * (up // options.gwc_groups) + up + low))
+
+
 class ForwardPlan(Plan):
     """The launches of the forward pass."""
 
@@ -37,14 +52,11 @@ class ForwardPlan(Plan):
     @cached_property
     def kept(self) -> list[tuple]:
         """Those that the backward pass needs, too, see run_forward."""
-        squeezed = self.up + self.low
-        taps = self.taps * (self.up // self.options.gwc_groups)
-        return [
-            (self.n * 4 * self.channels, torch.float32),
-            (self.n * self.rows * squeezed, torch.float32),
-            (self.n * 6 * self.out_channels, torch.float32),
-            (self.n * self.out_channels * (taps + squeezed), self.dtype),
-        ]
+        *sizes, packed = kept_sizes(
+            self.n, self.channels, (self.out_channels, self.up, self.low),
+            self.options)
+        return [*((size, torch.float32) for size in sizes),
+                (packed, self.dtype)]
 
     @cached_property
     def temporary(self) -> Parts:
@@ -124,8 +136,8 @@ def run_forward(x: Tensor, p: Parameters, options: Options,
                    bool(post))
     if keep:
         moments, sums, squeezed = plan.temporary.allocate(x.device)
-        kept = [torch.empty(size, dtype=dtype, device=x.device)
-                for size, dtype in plan.kept]
+        kept = [torch.empty(size, dtype=kind, device=x.device)
+                for size, kind in plan.kept]
     else:
         moments, sums, squeezed, *kept = plan.all.allocate(x.device)
     affine, reduced, coefficients, packed = kept

@@ -5,8 +5,8 @@ from torch.autograd.function import once_differentiable
 
 from ..parameters import TRAINED, Options, Parameters
 from .backward import run_backward
-from .forward import run_forward
-from .launch import dense, is_channels_last, power_of_2
+from .forward import kept_sizes, run_forward
+from .launch import dense, is_channels_last
 
 
 @torch.library.custom_op('mmdet_scconv::scconv', mutates_args=())
@@ -23,16 +23,14 @@ def _(x, parameters, ints, floats, dtype, post):
     p, options = Parameters(*parameters), Options.of(ints, floats)
     n, channels, height, width = x.shape
     out, up, low = p.gwc.shape[0], p.up_weight.shape[0], p.low_weight.shape[0]
-    (kh, kw), (sh, sw) = options.kernel, options.stride
-    rows = power_of_2(kh * kw + 1)
+    sh, sw = options.stride
     y = torch.empty(
         (n, out, (height + sh - 1) // sh, (width + sw - 1) // sw),
         dtype=dtype, device=x.device, memory_format=torch.channels_last
         if is_channels_last(x) else torch.contiguous_format)
-    kept = [x.new_empty(n * size, dtype=torch.float32)
-            for size in (4 * channels, rows * (up + low), 6 * out)]
-    packed = n * out * (kh * kw * (up // options.gwc_groups) + up + low)
-    return [y, *kept, x.new_empty(packed, dtype=dtype)]
+    *sizes, packed = kept_sizes(n, channels, (out, up, low), options)
+    return [y, *(x.new_empty(size, dtype=torch.float32) for size in sizes),
+            x.new_empty(packed, dtype=dtype)]
 
 
 @torch.library.custom_op('mmdet_scconv::scconv_backward', mutates_args=())
