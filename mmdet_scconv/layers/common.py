@@ -97,6 +97,16 @@ def is_recorded(*tensors: Tensor | None) -> bool:
         t is not None and t.requires_grad for t in tensors)
 
 
+@torch.compiler.assume_constant_result
+def is_exporting() -> bool:
+    """Whether torch.export runs.
+
+    torch 2.11's compiler takes ``torch.compiler.is_exporting()`` to be true
+    wherever it meets it; so it gets the result of a call.
+    """
+    return torch.compiler.is_exporting()
+
+
 def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> tuple[int, int]:
     """An int or a pair of ints as a ``(height, width)`` pair.
 

@@ -392,6 +392,16 @@ def test_trace_holds_for_other_sizes(stride):
     torch.testing.assert_close(traced(x), fused(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('training', [False, True])
+def test_compiled_gradients(training):
+    """torch 2.11's compiler once gave zeros."""
+    fused, reference = pair(training)
+    compiled = torch.compile(fused, backend='aot_eager', fullgraph=True)
+    x = torch.randn(2, 64, 8, 8)
+    (_, grads), (_, expected) = run(compiled, x), run(reference, x)
+    torch.testing.assert_close(grads, expected, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize('stride', [1, 2])
 def test_compiles_once_for_all_shapes(stride):
     """Without a break, the second shape already with dynamic ones."""

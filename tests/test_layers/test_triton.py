@@ -8,10 +8,13 @@ import copy
 import os
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
     _disable_current_modes,
@@ -183,14 +186,48 @@ def test_autocast():
     assert_near(out, definition(x.double()), torch.bfloat16)
 
 
+def operators(graph):
+    """The names of this package's operators in a graph, how often each."""
+    return Counter(
+        node.target._schema.name for node in graph.graph.nodes
+        if 'mmdet_scconv' in str(node.target))
+
+
 def test_compiled_as_one_node():
     layer, _ = layers()
-    compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
+    found = Counter()
+
+    def count(graph, inputs):
+        found.update(operators(graph))
+        return make_boxed_func(graph)
+
+    compiled = torch.compile(
+        layer, backend=aot_autograd(fw_compiler=count), fullgraph=True)
     x = maps()
     for a, e in zip(run(compiled, x)[1], run(layer, x)[1]):
         assert_near(a, e.double(), torch.float32)
+    assert found == {'mmdet_scconv::scconv': 1,
+                     'mmdet_scconv::scconv_backward': 1}
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), layer(x))
+
+
+@pytest.mark.parametrize('memory_format', [
+    torch.channels_last, torch.contiguous_format], ids=str)
+def test_what_a_compiler_knows_of_the_operators(memory_format):
+    """Sizes, strides and types of the outputs, for each input."""
+    layer, _ = layers(stride=2)
+    x = maps(memory_format=memory_format)
+    parameters = [t.detach() for t in gpu.tensors_of(layer)]
+    options = gpu.options_of(layer).flat()
+    forward = (x, parameters, *options, torch.float32, [])
+    y, *kept = triton_scconv.operators.forward_operator(*forward)
+    backward = (torch.ones_like(y), x, kept, parameters, *options)
+    for operator, inputs in (
+            (triton_scconv.operators.forward_operator, forward),
+            (triton_scconv.operators.backward_operator, backward)):
+        torch.library.opcheck(
+            operator, inputs, test_utils=('test_schema', 'test_faketensor'))
 
 
 def test_where_the_kernels_do_not_fit():

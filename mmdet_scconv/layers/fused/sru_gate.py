@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..common import is_exporting
 from ..kernels import cpu
 
 
@@ -37,8 +38,11 @@ class SRUGate(torch.autograd.Function):
         damped = (wide - kept).mul_(logits.sigmoid_())
         half = x.shape[1] // 2
         both = damped[:, :half] + damped[:, half:]
-        return ((kept[:, :half] + both).to(x.dtype),
-                (kept[:, half:] + both).to(x.dtype))
+        halves = kept[:, :half] + both, kept[:, half:] + both
+        # where nothing is to be cast, torch 2.11's compiler takes to() for
+        # another tensor, and loses the gradient
+        return halves if x.dtype == weight.dtype else tuple(
+            out.to(x.dtype) for out in halves)
 
     @staticmethod
     @once_differentiable
@@ -107,7 +111,7 @@ class Gate(NamedTuple):
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> the parts of the output that go up and low."""
-        if torch.compiler.is_exporting():  # in terms that ONNX has
+        if is_exporting():  # in terms that ONNX has
             wide = x.to(self.weight.dtype)
             logits = torch.group_norm(wide, self.groups, self.weight,
                                       self.bias, self.eps)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..common import is_recorded
+from ..common import is_exporting, is_recorded
 from .compare import Use, compare, small_layer
 from .parameters import Options
 
@@ -79,7 +79,7 @@ class Call(NamedTuple):
 
 def can_run(x: Tensor, call: Call) -> bool:
     """Whether the kernels know the kind of input and this form of layer."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if torch.jit.is_tracing() or is_exporting():
         return False
     _, in_channels, out_channels, up, low, _ = call.form
     if x.dim() != 4 or x.shape[1] != in_channels:
