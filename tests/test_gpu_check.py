@@ -71,8 +71,8 @@ def test_layers(tmp_path):
 def test_all_parts_on_a_cpu(tmp_path):
     code, output, errors = check('--device', 'cpu', '--out', tmp_path)
     assert code == 0, output + errors
-    for name in ('tests', 'layers-training', 'backbones-inference-bf16',
-                 'backbones-training-fp32', 'short-coco', 'coco'):
+    for name in ('tests', 'layers-training', 'backbones-inference',
+                 'backbones-training', 'short-coco', 'coco'):
         assert f'{name}: done in' in output
     assert 'iteration [1][2/2]' in output
 
@@ -83,7 +83,7 @@ def test_on_a_gpu(stub):
     assert code == 0
     for part in ('layers', 'backbones'):
         assert f'/{part}-' in calls
-    for words in ('--execution eager cuda-graphs', '--dtype bf16 fp16 fp32',
+    for words in ('--execution eager cuda-graphs', '--dtype bf16 fp16 tf32',
                   '--batch 1 2 8', '--execution compile', '--device cuda',
                   '--task training', ':textbook', ':deploy', 'demo.py'):
         assert words in calls, words

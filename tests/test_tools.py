@@ -241,13 +241,13 @@ def test_auto_scale_lr_needs_a_base(tool):
 def test_benchmark(tool):
     config = REPO / 'configs/digits/faster-rcnn_scconv-r50_fpn_6e_digits.py'
     _, output = tool('analysis_tools/benchmark.py', config, f'{config}:deploy',
-                     '--shape', 64, 96, '--rounds', 2, '--load', 1, '--out',
-                     'out/speed', fresh=True)
+                     '--shape', 64, 96, '--batch', 1, 2, '--rounds', 2,
+                     '--load', 1, '--out', 'out/speed', fresh=True)
     assert f'{config.stem} (deploy)' in output
     folder = tool.folder / 'out'
     header, *rows = (folder / 'speed.csv').read_text().splitlines()
     assert header.startswith('case,system,median s,ratio')
-    assert len(rows) == 2 and all('1 busy processes' in row for row in rows)
+    assert len(rows) == 4 and all('1 busy processes' in row for row in rows)
     assert (folder / 'speed.png').is_file()
 
 

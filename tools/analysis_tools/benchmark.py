@@ -18,7 +18,8 @@ SyncBatchNorm is measured as BatchNorm.
 import argparse
 import itertools
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -106,7 +107,23 @@ def read_system(text: str) -> tuple[str, Callable]:
     name = Path(path).stem + (f' ({form})' if colon else '')
     if path in convolutions.KINDS:
         return name, partial(convolutions.build, path, form)
-    return name, partial(models_of(path), form)
+    return name, built_once(partial(models_of(path), form))
+
+
+def built_once(build: Callable) -> Callable:
+    """Build a backbone once for all cases that differ in what is run alone.
+
+    On a GPU building takes longer than measuring. A detector is built for each
+    case, as the measuring adds hooks to it.
+    """
+    latest = lru_cache(maxsize=1)(build)
+
+    def built(case: Case):
+        if case.part == 'detector':
+            return build(case)
+        return latest(replace(case, execution='eager', dtype='fp32', batch=1))
+
+    return built
 
 
 def models_of(path: str) -> Callable:

@@ -115,8 +115,8 @@ step() {
 bench() {
   local name=$1 limit=$2
   shift 2
-  step "$name" "$limit" "$python" tools/analysis_tools/benchmark.py "$@" \
-    --device "$device" "${size[@]}" --out "$out/$name"
+  step "$name" "$limit" "$python" tools/analysis_tools/benchmark.py \
+    --device "$device" --out "$out/$name" "${size[@]}" "$@"
 }
 
 # keeps the exit code, which tells a crash from an error
@@ -154,7 +154,7 @@ why_no_stack() {
 if [[ $device == cuda ]]; then
   size=(--batch 1 2 8 --rounds 9)
   modes=(eager cuda-graphs)
-  dtypes=(bf16 fp16 fp32)  # the most important one first
+  dtypes=(bf16 fp16 tf32)  # the most important one first
 else
   size=(--batch 1 --shape 64 96 --rounds 1)
   modes=(eager)
@@ -196,17 +196,12 @@ run_backbones() {
     skip backbones "MMDetection cannot be imported: $(why_no_stack)"
     return
   fi
-  local dtype
-  for dtype in "${dtypes[@]}"; do
-    bench "backbones-inference-$dtype" 150 "$dense" "$ours" "$ours:textbook" \
-      "$ours:deploy" --execution "${modes[@]}" --dtype "$dtype"
-    bench "backbones-training-$dtype" 150 "$dense" "$ours" "$ours:textbook" \
-      --task training --execution "${modes[@]}" --dtype "$dtype"
-    if [[ $device == cuda && $dtype == bf16 ]]; then
-      bench backbones-compile-bf16 75 "$dense" "$ours" --execution compile \
-        --task inference training --dtype bf16
-    fi
-  done
+  bench backbones-inference 200 "$dense" "$ours" "$ours:textbook" \
+    "$ours:deploy" --execution "${modes[@]}" --dtype "${dtypes[@]}"
+  bench backbones-training 200 "$dense" "$ours" "$ours:textbook" \
+    --task training --execution "${modes[@]}" --dtype "${dtypes[@]}"
+  [[ $device == cpu ]] || bench backbones-compile 200 "$dense" "$ours" \
+    --execution compile --task inference training --dtype bf16 --batch 2
 }
 
 run_training() {
