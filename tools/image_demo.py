@@ -11,7 +11,7 @@ from mmdet.apis import DetInferencer
 from rich.progress import track
 
 from mmdet_scconv.atomic import write_atomically
-from mmdet_scconv.backbones.deploy import deploy_backbone
+from mmdet_scconv.backbones.deploy import deploy_parts
 from mmdet_scconv.cli import (
     check_checkpoint,
     errors_in_one_line,
@@ -47,8 +47,8 @@ def parse_args():
     parser.add_argument(
         '--deploy',
         action='store_true',
-        help="fold the backbone's BatchNorms into its convolutions: faster, "
-        'same results but for rounding')
+        help='fold BatchNorms into convolutions: faster, same results but for '
+        'rounding')
     return parser.parse_args()
 
 
@@ -64,7 +64,7 @@ def main():
         args.config, args.checkpoint, args.device, show_progress=False)
     load_weights(inferencer.model, checkpoint, args.checkpoint)
     if args.deploy:
-        deploy_backbone(inferencer.model)
+        deploy_parts(inferencer.model)
     classes = inferencer.model.dataset_meta['classes']
     use_font_for(tuple(classes))
     pictures = osp.join(args.out_dir, 'vis')

@@ -14,20 +14,34 @@ from ..layers.fused import uses_running_statistics
 from .select_convs import DENSE_TYPES
 
 
-def deploy_backbone(detector: nn.Module) -> None:
-    """Call ``switch_to_deploy`` of a detector's backbone.
+def deployable_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts of a model, itself included, that have ``switch_to_deploy``,
+    by name: backbones, necks and heads. Of nested ones the outer one."""
+    found = {}
+    for name, part in model.named_modules():
+        inside = any(name.startswith(f'{outer}.') or not outer
+                     for outer in found)
+        if hasattr(part, 'switch_to_deploy') and not inside:
+            found[name] = part
+    return found
+
+
+def deploy_parts(detector: nn.Module) -> None:
+    """Call ``switch_to_deploy`` of all parts of a detector that have it.
 
     Raises:
-        ValueError: If the backbone has no such form.
+        ValueError: If none has it.
     """
-    backbone = detector.backbone
-    if not hasattr(backbone, 'switch_to_deploy'):
+    parts = deployable_parts(detector)
+    if not parts:
+        backbone = type(getattr(detector, 'backbone', detector)).__name__
         raise ValueError(
-            f'backbone {type(backbone).__name__} has no switch_to_deploy(): '
-            'only the backbones of mmdet_scconv have one; for an ordinary '
-            "one use dict(type='Swapped', module=dict(type="
-            f"'{type(backbone).__name__}', ...), select=dict(include=()))")
-    backbone.switch_to_deploy()
+            f'{backbone} has no switch_to_deploy(), nor has another part of '
+            f'{type(detector).__name__}: only those of mmdet_scconv have one; '
+            "for an ordinary backbone use dict(type='Swapped', module=dict("
+            f"type='{backbone}', ...), select=dict(include=()))")
+    for part in parts.values():
+        part.switch_to_deploy()
 
 
 # Their outputs are linear in their weights; those of ConvAWS and others, which

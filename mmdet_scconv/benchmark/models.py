@@ -11,6 +11,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ..backbones.deploy import deploy_parts, deployable_parts
 from ..paper.complexity import without_checkpoint
 from .cases import Case
 from .textbook import switch_to_textbook
@@ -127,13 +128,12 @@ def build(cfg: dict, form: str, case: Case) -> nn.Module:
     if form == 'textbook':
         switch_to_textbook(backbone)
     elif form == 'deploy':
-        if case.task == 'training' or not hasattr(backbone,
-                                                  'switch_to_deploy'):
+        if case.task == 'training' or not deployable_parts(model):
             raise ValueError(
                 f'form={form!r} is not valid for {type(backbone).__name__} '
-                f'in task={case.task!r}: only the backbones of mmdet_scconv '
-                'have it, for inference')
-        backbone.switch_to_deploy()
+                f'in task={case.task!r}: only what mmdet_scconv builds has '
+                'it, for inference')
+        deploy_parts(model)
     if case.channels_last:
         backbone.to(memory_format=torch.channels_last)
     return model

@@ -8,7 +8,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
-from ..backbones.deploy import deploy_backbone
+from ..backbones.deploy import deploy_parts, deployable_parts
 from ..classification import ImageClassifier
 from ..layers.common import check
 from .detections import detection_differences
@@ -58,12 +58,12 @@ def metadata_of(cfg: Config, model: nn.Module) -> dict[str, str]:
 
 
 def deploy(model: nn.Module) -> bool:
-    """Fold a model's backbone for inference, if it has such a form; returns
-    whether it has."""
-    if not hasattr(model.backbone, 'switch_to_deploy'):
-        return False
-    deploy_backbone(model)
-    return True
+    """Fold the parts of a model for inference that have such a form; returns
+    whether the backbone has."""
+    parts = deployable_parts(model)
+    if parts:
+        deploy_parts(model)
+    return 'backbone' in parts
 
 
 def detector_graph(model: nn.Module) -> nn.Module:
@@ -83,8 +83,8 @@ def part_of(model: nn.Module, name: str,
             metadata: dict[str, str] | None = None) -> Part:
     """A part of a detector or classifier, to be exported.
 
-    A copy is exported; its backbone is folded for inference if possible. The
-    model itself stays as it is, and is the reference.
+    A copy is exported, folded for inference where its parts can be. The model
+    itself stays as it is, and is the reference.
 
     Args:
         model (nn.Module): In eval mode, on the CPU.

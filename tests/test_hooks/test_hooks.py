@@ -24,6 +24,7 @@ from mmdet_scconv.hooks import (
     check_pretrained_hook,
     compile_hook,
 )
+from mmdet_scconv.layers.fused import DeployedSCConv
 
 
 class Loop(BaseLoop):
@@ -215,6 +216,34 @@ def test_detectors_inside_a_tracker(monkeypatch):
     assert inside.deployed
     hook.after_test_iter(run, 0)
     assert not tracker.detector.backbone.deployed
+
+
+def test_necks_and_heads_are_deployed():
+    """All that was swapped, and nothing else, is restored afterwards."""
+    model = torch.nn.Module()
+    model.backbone = ResNet(18)
+    for name, cfg in (
+            ('neck', dict(type='FPN', in_channels=[16, 32], out_channels=32,
+                          num_outs=2, norm_cfg=dict(type='BN'))),
+            ('bbox_head', dict(type='RetinaHead', num_classes=2,
+                               in_channels=32, feat_channels=32))):
+        model.add_module(name, MODELS.build(dict(type='Swapped', module=cfg)))
+    model.eval()
+    maps = [torch.randn(1, 16, 8, 8), torch.randn(1, 32, 4, 4)]
+    backbone, neck, head = model.children()
+    with torch.no_grad():
+        expected = head(neck(maps))
+    run = SimpleNamespace(model=model, test_dataloader=[1])
+    hook = DeployHook()
+    hook.before_test_epoch(run)
+    assert model.neck.deployed and model.bbox_head.deployed
+    assert any(isinstance(m, DeployedSCConv) for m in model.neck.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(model.bbox_head(model.neck(maps)),
+                                   expected, rtol=1e-4, atol=1e-4)
+    hook.after_test_iter(run, 0)
+    assert not model.neck.deployed and not model.bbox_head.deployed
+    assert model.backbone is backbone
 
 
 class Seen(BaseModel):
