@@ -18,9 +18,9 @@ from torch import nn
 
 from mmdet_scconv.paper.rows import TABLES
 
-# of the rows only SCConv's R50 runs each time, and the digits' R50 rows: all
-# others differ in the backbone alone, as tests below say; RTMDet and YOLOX run
-# each time on one's own data and on digits; classifiers: test_classification
+# of the rows only SCConv's R50 runs each time: all others differ in the
+# backbone alone, as tests below say; RTMDet and YOLOX run each time on one's
+# own data, with SCConv on digits, too; classifiers: test_classification
 SLOW = ('configs/ablation/', 'configs/scratch/', 'configs/rtmdet/',
         'configs/yolox/',
         'configs/scconv/faster-rcnn_r50_', 'configs/scconv/faster-rcnn_r101_',
@@ -28,8 +28,11 @@ SLOW = ('configs/ablation/', 'configs/scratch/', 'configs/rtmdet/',
         'configs/scconv/faster-rcnn_slimconv-',
         'configs/scconv/faster-rcnn_spconv-',
         'configs/digits/faster-rcnn_r101_',
-        'configs/digits/faster-rcnn_scconv-r101_')
-# of one's own data; and the README's swap, whose weights are fitted, too
+        'configs/digits/faster-rcnn_scconv-r101_',
+        'configs/digits/faster-rcnn_slimconv-',
+        'configs/digits/faster-rcnn_spconv-',
+        'configs/digits/rtmdet_tiny_', 'configs/digits/yolox_tiny_')
+# of one's own data, in a process of its own, where the weights are fitted, too
 FRESH = ('configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py', )
 CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',
                '_cifar100.py', '_cifar10-folders.py')
@@ -95,7 +98,8 @@ STOCK = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 
 
 @pytest.mark.parametrize('config,fresh', [
-    (STOCK, True),
+    (STOCK, False),
+    pytest.param(STOCK, True, marks=pytest.mark.slow),  # fits a ResNet-50
     ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', False)
 ])
 def test_stock_config_with_the_backbone_swapped(config, fresh, folder):

@@ -12,9 +12,10 @@ import time
 
 import pytest
 import torch
-from conftest import REPO, call_tool, free_port
+from conftest import REPO, call_tool, free_port, load_script
 from mmengine.fileio import load
 
+from mmdet_scconv.benchmark.cases import Case
 from mmdet_scconv.datasets.digits import CLASSES
 
 CONFIG = str(REPO / 'configs/demo/faster-rcnn_scconv-r18_fpn_9e_digits.py')
@@ -249,6 +250,22 @@ def test_benchmark(tool):
     assert header.startswith('case,system,median s,ratio')
     assert len(rows) == 4 and all('1 busy processes' in row for row in rows)
     assert (folder / 'speed.png').is_file()
+
+
+def test_benchmark_builds_a_backbone_once():
+    built = []
+    build = load_script(
+        REPO / 'tools/analysis_tools/benchmark.py').built_once(built.append)
+    for execution, dtype, batch in (
+            ('eager', 'fp32', 1), ('eager', 'bf16', 2),
+            ('compile', 'fp32', 2)):
+        build(Case(execution=execution, dtype=dtype, batch=batch))
+    assert len(built) == 1
+    build(Case(task='training'))
+    assert len(built) == 2
+    for batch in (1, 2):  # the measuring changes it
+        build(Case(part='detector', batch=batch))
+    assert len(built) == 4
 
 
 @pytest.mark.parametrize('options', [[], ['--deploy']])

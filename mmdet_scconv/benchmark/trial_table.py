@@ -54,12 +54,12 @@ Of {len(trials)} configs {work} work, {by_swap} fail by the swap, and
 
 "Works": the detector is built with {built_with},
 without weights, nothing frozen; a training step on {NUM_IMAGES} random images
-has a finite loss and gives every parameter of the backbone a finite gradient;
-a test step has finite results. Nothing is said about accuracy. Stages with
-deformable convolutions keep those. Where a config fails, the stock
-one was tried in the same way; where that fails, too, both on larger images.
-Params: of the backbone (a semi-supervised model has two); size:
-height and width of the images.
+has a finite loss and gives a finite gradient to every parameter of the
+backbone that the stock detector uses; a test step has finite results. Nothing
+is said about accuracy. Stages with deformable convolutions keep those. Where a
+config fails, the stock one was tried in the same way; where that fails, too,
+both on larger images. Params: of the backbone (a semi-supervised model has
+two); size: height and width of the images.
 
 Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
 

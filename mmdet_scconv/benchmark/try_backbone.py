@@ -26,12 +26,15 @@ from .trial_inputs import branches, random_images
 SIZES = (128, 384)
 
 
-def train_step(model: nn.Module, data: dict) -> float:
-    """Forward and backward; the loss.
+def train_step(model: nn.Module,
+               data: dict) -> tuple[float, tuple[str, ...]]:
+    """Forward and backward.
+
+    Returns:
+        tuple: The loss; names of the backbone's parameters without gradient.
 
     Raises:
         ArithmeticError: If the loss or a gradient is not finite.
-        RuntimeError: If a parameter of the backbone gets no gradient.
     """
     model.train()
     # some losses read the epoch and the iteration
@@ -42,14 +45,15 @@ def train_step(model: nn.Module, data: dict) -> float:
     if not loss.isfinite():
         raise ArithmeticError(f'the loss is {loss.item()}')
     loss.backward()
+    unused = []
     for name, parameter in model.named_parameters():
         if 'backbone' not in name.split('.') or not parameter.requires_grad:
             continue
         if parameter.grad is None:
-            raise RuntimeError(f'{name} gets no gradient')
-        if not parameter.grad.isfinite().all():
+            unused.append(name)
+        elif not parameter.grad.isfinite().all():
             raise ArithmeticError(f'the gradient of {name} is not finite')
-    return loss.item()
+    return loss.item(), tuple(unused)
 
 
 def test_step(model: nn.Module, data: dict) -> None:
@@ -89,7 +93,8 @@ class Attempt:
 
     ``failed`` is empty if all worked, else the step: 'build', 'train', 'test'
     (a crash or a timeout: 'run'); ``error`` says why. ``params``: number of
-    the backbone's parameters.
+    the backbone's parameters; ``unused``: those that got no gradient, a
+    failure of the training.
     """
 
     backbone: str = ''
@@ -97,6 +102,7 @@ class Attempt:
     loss: float | None = None
     failed: str = ''
     error: str = ''
+    unused: tuple[str, ...] = ()
 
 
 def attempt(config: str, backbone: str | None,
@@ -128,9 +134,13 @@ def attempt(config: str, backbone: str | None,
         data = random_images(model_cfg, size)
         if 'semi_train_cfg' in model_cfg:
             data = branches(data)
-        done = replace(done, loss=train_step(model, data))
+        loss, unused = train_step(model, data)
+        done = replace(done, loss=loss, unused=unused)
         step = 'test'
         test_step(model, random_images(model_cfg, size))
+        if unused:
+            step = 'train'
+            raise RuntimeError(f'{unused[0]} gets no gradient')
     except Exception as error:  # any error goes into the table
         traceback.print_exc()
         # an assert usually has no message

@@ -101,8 +101,9 @@ def is_recorded(*tensors: Tensor | None) -> bool:
 def is_exporting() -> bool:
     """Whether torch.export runs.
 
-    torch 2.11's compiler takes ``torch.compiler.is_exporting()`` to be true
-    wherever it meets it; so it gets the result of a call.
+    torch 2.11's compiler replaces ``torch.compiler.is_exporting()`` by True in
+    every graph. This function is called while the graph is made, and its
+    result is a constant there.
     """
     return torch.compiler.is_exporting()
 

@@ -165,13 +165,21 @@ def test_an_error_without_a_message_is_reported_with_its_line(monkeypatch):
 
 def test_a_parameter_without_gradient_fails(monkeypatch):
 
-    def of_the_head(self, inputs, data_samples, mode):
+    def of_the_head(self, inputs, data_samples):
         return dict(loss=self.bbox_head.retina_cls.bias.sum())
 
-    monkeypatch.setattr('mmdet.models.RetinaNet.forward', of_the_head)
+    monkeypatch.setattr('mmdet.models.RetinaNet.loss', of_the_head)
     done = attempt(RETINANET, 'SCConvResNet', size=64)
     assert done.failed == 'train'
     assert done.error == 'RuntimeError: backbone.conv1.weight gets no gradient'
+
+
+def test_what_the_stock_detector_does_not_use_either():
+    """YOLOv3 takes no output of MobileNetV2's last convolution."""
+    trial = try_config('mmdet::yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py',
+                       attempt, 'Swapped', sizes=(64, ))
+    assert trial.works
+    assert 'backbone.conv2.conv.weight' in trial.swapped.unused
 
 
 @pytest.mark.parametrize('code,timeout,error', [
@@ -191,6 +199,8 @@ def test_a_crash_or_hang_is_reported(tmp_path, code, timeout, error):
     (FAILED, Attempt(), 'fails by the swap, train: ValueError: a', True),
     (FAILED, FAILED, 'fails, as the stock config does, train: ValueError: a',
      False),
+    (Attempt(failed='train', error='a', unused=('backbone.a.b', )),
+     Attempt(), 'fails by the swap, train: a', True),
     (FAILED, Attempt(failed='build', error='KeyError: b'),
      'fails, train: ValueError: a; so does the stock config, build: '
      'KeyError: b', False),

@@ -146,7 +146,8 @@ def train_with(tool, folder, *args):
             torch.load(folder / tool / 'epoch_2.pth', weights_only=False))
 
 
-@pytest.mark.parametrize('config', ['stock', 'ours'])
+@pytest.mark.parametrize('config', [
+    pytest.param('stock', marks=pytest.mark.slow), 'ours'])
 def test_both_tools_train_the_same(config, tmp_path, data_home, monkeypatch):
     """A kill after the first epoch, and --resume, included."""
     (tmp_path / 'data').symlink_to(data_home / 'data')

@@ -383,6 +383,19 @@ def test_exporting_form_equals_reference(monkeypatch):
     torch.testing.assert_close(fused(x), reference(x), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize('strict', [False, True])
+def test_exported_graph(strict):
+    """In terms that ONNX has: no function or operator of ours."""
+    fused, _ = pair(False)
+    graph = torch.export.export(
+        fused, (torch.randn(2, 64, 8, 8), ), strict=strict).graph
+    targets = {str(node.target) for node in graph.nodes
+               if node.op == 'call_function'}
+    assert any('aten.where' in target for target in targets)
+    assert not any('mmdet_scconv' in target or 'autograd_function' in target
+                   for target in targets), targets
+
+
 @pytest.mark.parametrize('stride', [1, 2])
 def test_trace_holds_for_other_sizes(stride):
     """A trace of one image, for a batch of another size."""

@@ -381,6 +381,17 @@ def test_launches(batch, monkeypatch):
 
 
 @pytest.mark.skipif(DEVICE != 'cuda', reason='needs a GPU')
+def test_no_loop_over_samples_without_kernels(monkeypatch):
+    layer, _ = layers(implementation='torch')
+    counts = []
+    for batch in (2, 5):
+        with monkeypatch.context() as patch, Counted(patch) as forward:
+            layer(maps(batch=batch).requires_grad_())
+        counts.append(forward.counts)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.skipif(DEVICE != 'cuda', reason='needs a GPU')
 def test_cuda_graph():
     layer, definition = layers()
     x = maps()

@@ -111,7 +111,8 @@ def read_system(text: str) -> tuple[str, Callable]:
 
 
 def built_once(build: Callable) -> Callable:
-    """Build a backbone once for all cases that differ in what is run alone.
+    """Build a backbone once for cases that differ only in execution, dtype or
+    batch.
 
     On a GPU building takes longer than measuring. A detector is built for each
     case, as the measuring adds hooks to it.
@@ -144,12 +145,13 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     systems = dict(map(read_system, args.systems))
+    # the first dtype and regime with all that is asked of them, then the next
     cases = [
         Case(part, task, execution, dtype, batch, tuple(args.shape),
              regime, args.device, not args.contiguous)
-        for part, task, execution, dtype, batch, regime in itertools.product(
-            args.part, args.task, args.execution, args.dtype, args.batch,
-            args.regime)
+        for part, task, regime, dtype, execution, batch in itertools.product(
+            args.part, args.task, args.regime, args.dtype, args.execution,
+            args.batch)
     ]
     where = measuring.environment(args.device)
     if args.load:

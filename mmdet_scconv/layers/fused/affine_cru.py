@@ -209,9 +209,9 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
             factor.unsqueeze(2) * weights.pwc1,
             beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
-    if records_eagerly(up, points, *weights):
+    if up.device.type == 'cpu' and records_eagerly(up, points, *weights):
         # factors after the convolution would need its output for their
-        # gradient
+        # gradient; on a GPU launches for each sample would take longer
         return torch.cat([
             fuse_sample(weights.gwc, gwc, *sample) for sample in zip(
                 up.split(1), points.split(1), factor, bias, weight)

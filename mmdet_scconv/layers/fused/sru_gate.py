@@ -39,8 +39,8 @@ class SRUGate(torch.autograd.Function):
         half = x.shape[1] // 2
         both = damped[:, :half] + damped[:, half:]
         halves = kept[:, :half] + both, kept[:, half:] + both
-        # where nothing is to be cast, torch 2.11's compiler takes to() for
-        # another tensor, and loses the gradient
+        # torch 2.11's compiler gives a gradient of zero to an output that is
+        # a cast to the same dtype
         return halves if x.dtype == weight.dtype else tuple(
             out.to(x.dtype) for out in halves)
 

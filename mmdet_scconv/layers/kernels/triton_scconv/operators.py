@@ -8,8 +8,8 @@ from .backward import run_backward
 from .forward import kept_sizes, run_forward
 from .launch import dense, is_channels_last
 
-# As torch.library.custom_op does, but for the 20 us that its checks take in
-# each call.
+# As torch.library.custom_op does, without its check that no output shares the
+# memory of an input, which takes 20 us in each call. None does.
 torch.library.define(
     'mmdet_scconv::scconv',
     '(Tensor x, Tensor[] parameters, int[] ints, float[] floats, '
