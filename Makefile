@@ -18,7 +18,7 @@ test: $(READY_FOR_TESTS) lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --dist worksteal \
 		--timeout 300
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(RUN) -m pytest -m "not slow" \
-		-n 2 --timeout 300 tests/test_layers/test_triton.py
+		-n 2 --timeout 300 --noconftest tests/test_layers/test_triton.py
 
 test-slow: $(READY_FOR_TESTS)
 	$(RUN) -m pytest -m slow

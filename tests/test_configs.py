@@ -18,20 +18,22 @@ from torch import nn
 
 from mmdet_scconv.paper.rows import TABLES
 
-# of the rows only SCConv's R50 runs each time: all others differ in the
-# backbone alone, as tests below say; RTMDet and YOLOX run each time on one's
-# own data, with SCConv on digits, too; classifiers: test_classification
+# of the rows only SCConv's R50 runs each time, on COCO and digits: all others
+# differ in the backbone alone, as tests below say, or in the data, as those of
+# one's own; RTMDet and YOLOX run each time on one's own data; classifiers:
+# test_classification
 SLOW = ('configs/ablation/', 'configs/scratch/', 'configs/rtmdet/',
         'configs/yolox/',
         'configs/scconv/faster-rcnn_r50_', 'configs/scconv/faster-rcnn_r101_',
         'configs/scconv/faster-rcnn_scconv-r101_',
         'configs/scconv/faster-rcnn_slimconv-',
         'configs/scconv/faster-rcnn_spconv-',
+        'configs/scconv/faster-rcnn_scconv-r50_fpn_1x_voc',
         'configs/digits/faster-rcnn_r101_',
         'configs/digits/faster-rcnn_scconv-r101_',
         'configs/digits/faster-rcnn_slimconv-',
         'configs/digits/faster-rcnn_spconv-',
-        'configs/digits/rtmdet_tiny_', 'configs/digits/yolox_tiny_')
+        'configs/digits/rtmdet_', 'configs/digits/yolox_')
 # of one's own data, in a process of its own, where the weights are fitted, too
 FRESH = ('configs/custom/faster-rcnn_scconv-r18_fpn_12e_voc-format.py', )
 CLASSIFIERS = ('_digits-classification.py', '_imagenet.py', '_cifar10.py',

@@ -28,6 +28,7 @@ FAILED = Attempt(failed='train', error='ValueError: a')
 
 SLOW = [
     'atss/atss_r50_fpn_1x_coco.py',
+    'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
     'centernet/centernet_r18_8xb16-crop512-140e_coco.py',
     'dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py',
     'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
@@ -44,7 +45,6 @@ SLOW = [
 
 
 @pytest.mark.parametrize('config', [
-    'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
     'detr/detr_r18_8xb2-500e_coco.py',
     'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
     'retinanet/retinanet_r18_fpn_1x_coco.py',
