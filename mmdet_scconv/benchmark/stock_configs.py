@@ -16,23 +16,26 @@ ANY = 'Swapped'
 TRAINED = dict(frozen_stages=-1, norm_eval=False)
 
 
-def takes(backbone: str) -> set[str]:
-    """Arguments of a registered backbone, with those of its bases that it
-    passes on."""
-    names = set()
+def options_of(backbone: str) -> dict:
+    """Arguments of a registered backbone and their defaults, with those of its
+    bases that it passes on."""
+    options = {}
     for cls in getattr(MODELS.get(backbone), '__mro__', ()):
         if '__init__' in vars(cls):
             given = inspect.signature(cls.__init__).parameters.values()
-            names |= {parameter.name for parameter in given}
+            options = {p.name: p.default for p in given} | options
             if not any(p.kind is p.VAR_KEYWORD for p in given):
                 break
-    return names
+    return options
 
 
 def swapped_convs_of(backbone: dict) -> dict:
     """The config of any backbone, swapped by :func:`build_swapped`."""
+    options = options_of(backbone['type'])
     trained = {name: value for name, value in TRAINED.items()
-               if name in takes(backbone['type'])}
+               if name in options}
+    if 'frozen_stages' in trained:  # EfficientNet freezes nothing at 0
+        trained['frozen_stages'] = options['frozen_stages']
     return dict(type=ANY, module={**backbone, **trained},
                 conv=dict(type='SCConv'))
 

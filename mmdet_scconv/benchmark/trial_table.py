@@ -70,16 +70,17 @@ Made on the CPU by `tools/misc/try_backbone.py`, with {versions}.
     ])
     if backbone == ANY:
         text += (
-            '\nSwapped are the 3x3 without a stride. "none": the backbone has '
-            'no dense nn.Conv2d of that kind but the first convolution, which '
-            'stays. "dense": parameters of the stock backbone.\n')
+            '\nSwapped are the 3x3 without a stride. "none": apart from its '
+            'first convolution the backbone has none of them that is a dense '
+            'nn.Conv2d. "dense": parameters of the stock backbone.\n')
     if without:
         text += (
             '\nFrom each folder of MMDetection\'s configs: the one with the '
             'shortest name, r50 first, whose backbone is a ResNet or ResNeXt; '
             'others as named.\n\nFolders without a config that has one and '
             'loads here: '
-            f'{", ".join(without)}.\n')
+            f'{", ".join(without)}. Their backbones are swapped by Swapped: '
+            '[its table](any_network.md).\n')
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, 'w', encoding='utf-8') as f:
         f.write(text)

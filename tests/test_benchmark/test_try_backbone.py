@@ -112,6 +112,8 @@ def test_swapped():
     # hands frozen_stages on to ResNet
     (dict(type='Res2Net', depth=50, frozen_stages=1), dict(
         type='Res2Net', depth=50, frozen_stages=-1, norm_eval=False)),
+    (dict(type='EfficientNet', arch='b3', frozen_stages=2), dict(
+        type='EfficientNet', arch='b3', frozen_stages=0, norm_eval=False)),
     # has a base with these options, and does not hand them on
     (dict(type='SSDVGG', depth=16), dict(type='SSDVGG', depth=16)),
 ])
