@@ -164,8 +164,8 @@ def test_deployed_equals(name):
     assert not [m for m in module.modules() if isinstance(m, SCConv)]
 
 
-@pytest.mark.parametrize('order', itertools.permutations(
-    ('conv', 'norm', 'act')), ids='-'.join)
+@pytest.mark.parametrize('order', list(itertools.permutations(
+    ('conv', 'norm', 'act'))), ids='-'.join)
 def test_only_the_norm_right_behind_a_convolution_is_folded(order):
     torch.manual_seed(0)
     net = nn.Sequential(ConvModule(
