@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import (
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import randomise  # noqa: E402
 
-from mmdet_scconv.layers import SCConv  # noqa: E402
+from mmdet_scconv.layers import SCConv, fused  # noqa: E402
 from mmdet_scconv.layers.kernels import gpu  # noqa: E402
 
 if gpu.HAS_TRITON:
@@ -129,6 +129,63 @@ def test_contiguous_maps(stride):
 @pytest.mark.parametrize('size', [(1, 1), (1, 70), (17, 9)], ids=str)
 def test_odd_sizes(size):
     assert_equals_definition(dict(stride=2), size=size, batch=1)
+
+
+@pytest.mark.parametrize('options', [
+    {}, dict(alpha=0.75), dict(alpha=0.25),
+    dict(channels=24, out_channels=48, gn_groups=3)
+], ids=str)
+@pytest.mark.parametrize('memory_format', [
+    torch.channels_last, torch.contiguous_format], ids=str)
+def test_sru_alone(options, memory_format):
+    assert_sru_equals_definition(options, memory_format=memory_format)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+def test_sru_alone_in_half_precision(dtype):
+    assert_sru_equals_definition({}, dtype)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 70)], ids=str)
+def test_sru_alone_of_odd_sizes(size):
+    assert_sru_equals_definition({}, size=size, batch=1)
+
+
+def assert_sru_equals_definition(options, dtype=torch.float32,
+                                 **input_options):
+    """Where the norms behind it use batch statistics."""
+    layer, definition = layers(**options)
+    layer.train()
+    x = maps(options.get('channels', 16), dtype=dtype, **input_options)
+    assert gpu.by_kernels(layer, x) is None
+
+    def by_kernels(x):
+        parts = gpu.sru_by_kernels(layer, x)
+        assert {part.dtype for part in parts} == {dtype}
+        assert all(part.is_contiguous(memory_format=input_options.get(
+            'memory_format', torch.channels_last)) for part in parts)
+        assert [part.shape[1] for part in parts] == [
+            layer.cru.up_channels, layer.cru.low_channels]
+        return torch.cat(parts, dim=1)
+
+    by_kernels.parameters = layer.sru.parameters
+    (out, grads), (expected, expected_grads) = (
+        run(by_kernels, x), run(definition.sru, x.double()))
+    for a, e in zip((out, *grads), (expected, *expected_grads)):
+        assert_near(a, e, dtype)
+
+
+def test_training_at_batch_statistics(monkeypatch):
+    """The SRU by the kernels, the CRU as in the definition."""
+    (layer, definition), x = layers(stride=2), maps()
+    for conv in (layer, definition):
+        conv.train()
+    monkeypatch.setattr(fused, 'Gate', None)
+    out, grads = run(layer, x)
+    expected, expected_grads = run(definition, x.double())
+    for a, e in zip((out, *grads), (expected, *expected_grads)):
+        # a bias before such a norm has no gradient but rounding
+        torch.testing.assert_close(a.double(), e, rtol=1e-4, atol=1e-4)
 
 
 def test_a_sum_of_gamma_near_zero():
@@ -378,6 +435,20 @@ def test_launches(batch, monkeypatch):
     with monkeypatch.context() as patch, Counted(patch) as backward:
         torch.autograd.grad(out, [x, *layer.parameters()], grad)
     assert len(backward.counts) == 10, backward.counts
+
+
+def test_launches_at_batch_statistics(monkeypatch):
+    """Of its SRU; PyTorch's operators dispatch 16 and 41."""
+    layer, _ = layers()
+    layer.train()
+    x = maps().requires_grad_()
+    with monkeypatch.context() as patch, Counted(patch) as forward:
+        parts = gpu.sru_by_kernels(layer, x)
+    assert forward.counts == ['kernel'] * 2
+    grads = [torch.randn_like(part) for part in parts]
+    with monkeypatch.context() as patch, Counted(patch) as backward:
+        torch.autograd.grad(parts, [x, *layer.sru.parameters()], grads)
+    assert backward.counts == ['kernel'] * 4
 
 
 @pytest.mark.skipif(DEVICE != 'cuda', reason='on a CPU there is such a loop')

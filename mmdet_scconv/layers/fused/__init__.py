@@ -28,6 +28,9 @@ an empty input, the meta device      the definition
 GPU, running statistics, Triton      kernels/triton_scconv where it fits and
                                      was right when compared, else as
                                      without it
+GPU, batch statistics, Triton        its SRU, except under torch.compile,
+                                     which fuses PyTorch's operators; CRU of
+                                     the definition
 CPU, float32 or bfloat16,            kernels/cpu.cpp is the SRU gate
 channels_last, kernel compiled
 deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
@@ -37,8 +40,8 @@ deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
 ``implementation='reference'``       the definition
 ==================================== =======================================
 
-:func:`can_fuse`, :func:`fused_scconv` and :func:`gpu.by_kernels` take these
-decisions.
+:func:`can_fuse`, :func:`fused_scconv`, :func:`gpu.by_kernels` and
+:func:`gpu.sru_by_kernels` take these decisions.
 """
 import torch
 from torch import Tensor, nn
@@ -89,9 +92,13 @@ def fused_scconv(layer: nn.Module, x: Tensor) -> Tensor:
     if out is not None:
         return out
     cru = layer.cru
+    affine = is_affine(cru)
+    parts = None if affine else gpu.sru_by_kernels(layer, x)
+    if parts is not None:
+        return cru.reference(*parts)
     gate = Gate.of(layer.sru, cru, torch.promote_types(x.dtype,
                                                        torch.float32))
-    if not is_affine(cru):
+    if not affine:
         return cru.reference(*gate(x))
     return affine_scconv(gate, fold_norms(cru), Geometry.of(cru.gwc),
                          cru.pool, x)

@@ -36,7 +36,8 @@ def compare(layer: nn.Module, channels: int,
     """Whether the kernels give what the definition gives; warns if not.
 
     Args:
-        layer (nn.Module): An SCConv in eval mode, or a DeployedSCConv.
+        layer (nn.Module): An SCConv in eval mode, a DeployedSCConv, or an
+            SRU.
         channels (int): Of its input.
         kernels (Callable): Computes the layer of an input.
         use (Use): For what the kernels are to be used. No others are
@@ -90,17 +91,17 @@ def randomise(layer: nn.Module) -> None:
     for module in layer.modules():
         if hasattr(module, 'reset_parameters'):
             module.reset_parameters()
-    if layer.deployed:  # all in buffers
+    if not [*layer.parameters()]:  # a deployed one
         for buffer in layer.buffers():
             buffer.normal_(std=buffer[0].numel()**-0.5)
 
 
 def definition(layer: nn.Module, x: Tensor) -> Tensor:
     """Without kernels."""
-    if layer.deployed:
-        layer.implementation = 'torch'
-        return layer(x)
-    return layer.cru(layer.sru(x))
+    if hasattr(layer, 'cru'):
+        return layer.cru(layer.sru(x))
+    layer.implementation = 'torch'  # of a deployed one
+    return layer(x)
 
 
 def in_dtype(kernels: Callable, use: Use) -> Callable:
@@ -123,6 +124,7 @@ def results(layer: nn.Module, x: Tensor, function: Callable,
                 out.device, out.dtype, memory_format=torch.channels_last
                 if out.is_contiguous(memory_format=torch.channels_last)
                 else torch.contiguous_format)
-            inputs = [x, *layer.sru.parameters(), *layer.cru.parameters()]
+            inputs = [x, *(parameter for name, parameter
+                           in layer.named_parameters() if name != 'bias')]
             found += torch.autograd.grad((out * weights).sum(), inputs)
     return [t.double().cpu() for t in found]

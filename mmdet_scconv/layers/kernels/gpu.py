@@ -6,6 +6,7 @@ turns the kernels off, ``implementation='torch'`` those of one layer.
 """
 import importlib.util
 import os
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..common import is_exporting, is_recorded
 from .compare import Use, compare, small_layer
-from .parameters import Options
+from .parameters import Options, SRUOptions
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -32,6 +33,12 @@ def compute_dtype(x: Tensor) -> torch.dtype:
             if torch.is_autocast_enabled(device) else x.dtype)
 
 
+def may_run(conv: nn.Module, x: Tensor) -> bool:
+    """Whether there can be kernels for an input of a layer."""
+    return (HAS_TRITON and (x.is_cuda or INTERPRETED)
+            and conv.implementation == 'fused')
+
+
 def by_kernels(conv: nn.Module, x: Tensor) -> Tensor | None:
     """The output of an SCConv or a DeployedSCConv of x by the kernels; None
     where PyTorch's operators have to compute it.
@@ -39,8 +46,7 @@ def by_kernels(conv: nn.Module, x: Tensor) -> Tensor | None:
     Args:
         x (Tensor): (N, C, H, W).
     """
-    if not (HAS_TRITON and (x.is_cuda or INTERPRETED)
-            and conv.implementation == 'fused'):
+    if not may_run(conv, x):
         return None
     if not (conv.deployed or has_running_statistics(conv)):
         return None
@@ -79,19 +85,33 @@ class Call(NamedTuple):
 
 def can_run(x: Tensor, call: Call) -> bool:
     """Whether the kernels know the kind of input and this form of layer."""
+    _, in_channels, out_channels, up, low, _ = call.form
+    return low <= 512 and can_fit(
+        x, in_channels, max(in_channels, out_channels, up + low),
+        call.tensors, call.dtype)
+
+
+def can_fit(x: Tensor, channels: int, widest: int, tensors: Iterable[Tensor],
+            dtype: torch.dtype) -> bool:
+    """Whether the kernels know the kind of input.
+
+    Args:
+        x (Tensor): The input.
+        channels (int): That the layer takes.
+        widest (int): Channels of the widest map.
+        tensors (Iterable): The layer's.
+        dtype (torch.dtype): Of the output.
+    """
     if torch.jit.is_tracing() or is_exporting():
         return False
-    _, in_channels, out_channels, up, low, _ = call.form
-    if x.dim() != 4 or x.shape[1] != in_channels:
+    if x.dim() != 4 or x.shape[1] != channels:
         return False  # the definition raises an error
     if not torch.compiler.is_compiling() and {
-            *map(device_of, call.tensors)} != {x.device}:
+            *map(device_of, tensors)} != {x.device}:
         return False  # as well; a kernel would read memory that is not there
-    n, channels, height, width = x.shape
-    widest = max(channels, out_channels, up + low)
+    n, _, height, width = x.shape
     return (0 < x.numel() and n * height * width * widest < LIMIT
-            and channels <= 2048 and low <= 512 and x.dtype in DTYPES
-            and call.dtype in DTYPES)
+            and channels <= 2048 and x.dtype in DTYPES and dtype in DTYPES)
 
 
 def run(x: Tensor, call: Call) -> Tensor:
@@ -108,6 +128,37 @@ def run(x: Tensor, call: Call) -> Tensor:
                                 call.gradients)
 
 
+def sru_by_kernels(conv: nn.Module,
+                   x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The parts of the SRU's output that go up and low, by the kernels; None
+    where PyTorch's operators have to compute them, which a compiler fuses
+    itself.
+
+    Args:
+        conv (nn.Module): An SCConv that :func:`by_kernels` is not for.
+        x (Tensor): (N, C, H, W).
+    """
+    if not may_run(conv, x) or torch.compiler.is_compiling() or not can_fit(
+            x, conv.in_channels, conv.in_channels, conv.sru.parameters(),
+            compute_dtype(x)):
+        return None
+    options = sru_options_of(conv)
+    form = 'SRU', conv.in_channels, options
+    use = use_of(x, is_recorded(x, *conv.sru.parameters()))
+    if not compared(conv.sru, form, use, lambda sru, x: torch.cat(
+            run_sru(sru, x, options), dim=1)):
+        return None
+    return run_sru(conv.sru, x, options)
+
+
+def run_sru(sru: nn.Module, x: Tensor,
+            options: SRUOptions) -> tuple[Tensor, Tensor]:
+    """:func:`sru_by_kernels` where it was compared."""
+    from . import triton_scconv
+    return triton_scconv.sru(x, options, compute_dtype(x), sru.gn.weight,
+                             sru.gn.bias)
+
+
 def is_right(conv: nn.Module, x: Tensor, call: Call) -> bool:
     """Whether the kernels may be used: not turned off, and right when they
     were compared, at the first such use of each form of layer."""
@@ -115,10 +166,20 @@ def is_right(conv: nn.Module, x: Tensor, call: Call) -> bool:
         return is_right_in_general(
             x.device, x.dtype, call.dtype,
             torch.is_grad_enabled() and not conv.deployed)
-    return compared(conv, call.form, Use(
-        x.device, x.dtype, call.dtype,
+    return compared(conv, call.form, use_of(x, call.gradients), run_layer)
+
+
+def use_of(x: Tensor, gradients: bool) -> Use:
+    """What the kernels are to be used for now."""
+    return Use(
+        x.device, x.dtype, compute_dtype(x),
         not x.is_contiguous() or x.is_contiguous(
-            memory_format=torch.channels_last), call.gradients))
+            memory_format=torch.channels_last), gradients)
+
+
+def run_layer(conv: nn.Module, x: Tensor) -> Tensor:
+    """:func:`run` of a layer whose kernels are compared."""
+    return run(x, Call.of(conv, x))
 
 
 def is_turned_on() -> bool:
@@ -126,7 +187,8 @@ def is_turned_on() -> bool:
     return os.environ.get('MMDET_SCCONV_TRITON') != '0'
 
 
-def compared(conv: nn.Module, form: tuple, use: Use) -> bool:
+def compared(layer: nn.Module, form: tuple, use: Use,
+             kernels: Callable[[nn.Module, Tensor], Tensor]) -> bool:
     """The result of :func:`compare`, from before if there was one."""
     right = COMPARED.get((form, use))
     if right is None and not use.gradients:
@@ -136,7 +198,7 @@ def compared(conv: nn.Module, form: tuple, use: Use) -> bool:
     if use.device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
         return False  # nothing can be compared in a CUDA graph
     right = COMPARED[form, use] = is_turned_on() and compare(
-        conv, form[1], lambda layer, x: run(x, Call.of(layer, x)), use)
+        layer, form[1], kernels, use)
     return right
 
 
@@ -169,7 +231,8 @@ def is_right_in_general(device: torch.device, dtype: torch.dtype,
     """:func:`is_right` of a small layer, for compilers."""
     layer = small_layer()
     return compared(layer, form_of(layer),
-                    Use(device, dtype, compute_dtype, True, gradients))
+                    Use(device, dtype, compute_dtype, True, gradients),
+                    run_layer)
 
 
 def tensors_of(conv: nn.Module) -> list[Tensor]:
@@ -231,6 +294,13 @@ def options_of(conv: nn.Module) -> Options:
         conv.kernel_size, conv.stride, conv.padding, conv.dilation,
         cru.gwc.groups, sru.gn.num_groups, cru.up_channels,
         *numbers_of(conv))
+
+
+def sru_options_of(conv: nn.Module) -> SRUOptions:
+    """Of an SCConv."""
+    gn = conv.sru.gn
+    return SRUOptions(gn.num_groups, conv.cru.up_channels, gn.eps,
+                      conv.sru.gate_logit_threshold)
 
 
 def is_dense(parameter: Tensor) -> bool:

@@ -85,3 +85,12 @@ class Options(NamedTuple):
         """From :meth:`flat`."""
         pairs = [tuple(ints[i:i + 2]) for i in range(0, 8, 2)]
         return cls(*pairs, *ints[8:], *floats)
+
+
+class SRUOptions(NamedTuple):
+    """What the kernels of an SRU alone take beside tensors and sizes."""
+
+    gn_groups: int
+    up_channels: int
+    gn_eps: float
+    threshold: float

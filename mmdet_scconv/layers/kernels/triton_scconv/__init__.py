@@ -1,4 +1,5 @@
 """SCConv with running statistics on a GPU: 5 kernels forward, 10 backward.
+With batch statistics its SRU alone: 2 and 4 (sru.py).
 
 The definition is layers/scconv.py. With h the SRU's output, cut in h_up and
 h_low:
@@ -29,5 +30,8 @@ From outside to inside:
 from ..parameters import Options, Parameters
 from .launch import Launch
 from .operators import deployed_scconv, scconv
+from .sru import sru
 
-__all__ = ['Launch', 'Options', 'Parameters', 'deployed_scconv', 'scconv']
+__all__ = [
+    'Launch', 'Options', 'Parameters', 'deployed_scconv', 'scconv', 'sru'
+]

@@ -32,10 +32,8 @@ class BackwardPlan(Plan):
         n, width = self.n, self.up + self.low
         return Parts(
             (n * 2 * self.out_channels, torch.float32),  # constants
-            (n * 2 * self.channels, torch.float32),  # channel sums
-            (n * 2 * self.options.gn_groups, torch.float32),  # group means
             (n * self.rows * width, torch.float32),  # constants by tap
-            (n * self.gate_blocks * 2 * self.channels, torch.float32),
+            *((size, torch.float32) for size in self.sums_sizes),
             (self.fuse_tiles['splits'] * n * self.out_channels
              * self.fuse_columns, torch.float32),  # dY times its inputs
             (self.squeeze_splits * width * (self.channels + 1),
@@ -134,29 +132,12 @@ class BackwardPlan(Plan):
         return dict(EVEN=self.even, **self.precision, BK=self.half_block,
                     UP=power_of_2(self.up), TP=power_of_2(self.low))
 
-    @property
-    def half_tiles(self) -> int:
-        return cdiv(self.channels // 2, self.half_block)
-
-    @property
-    def gate_blocks(self) -> int:
-        return min(self.pixel_blocks, max(64, 528 // self.n))
-
     @cached_property
     def gate_sums(self) -> Launch:
         return Launch(
             gate_gradient.gate_sums_kernel,
             (self.half_tiles, self.gate_blocks, self.n), self.gate_numbers,
             BP=16, **self.gate_constants)
-
-    @cached_property
-    def group_sums(self) -> Launch:
-        groups = self.options.gn_groups
-        width = power_of_2(self.channels // groups, 1)
-        return Launch(
-            gate_gradient.group_sums_kernel, (groups, self.n),
-            (self.channels, self.pixels, self.gate_blocks), GROUPS=groups,
-            WP=width, BB=max(1, min(128, 4096 // width)))
 
     @cached_property
     def gate_input_gradient(self) -> Launch:
@@ -213,7 +194,7 @@ def run_backward(dy: Tensor, x: Tensor, kept: tuple[Tensor, ...],
                    False, is_channels_last(dy))
     grads = {name: torch.empty_like(tensor)
              for name, tensor in p._asdict().items() if name in TRAINED}
-    (constants, channel_sums, group_means, seen_constants, gate_sums,
+    (constants, seen_constants, gate_sums, channel_sums, group_means,
      fuse_products, squeeze_products, squeezed, d_squeezed
      ) = plan.temporary.allocate(x.device)
     dx = torch.empty_like(x)

@@ -6,7 +6,7 @@ from torch import Tensor
 from triton import cdiv
 
 from ..parameters import Options, Parameters
-from .device import fuse, squeeze
+from .device import fuse
 from .launch import (
     Launch,
     Parts,
@@ -42,8 +42,7 @@ class ForwardPlan(Plan):
         see, the squeezed maps."""
         squeezed = self.up + self.low
         return [
-            (self.n * self.moment_blocks * 3 * self.options.gn_groups,
-             torch.float32),
+            (self.moments_size, torch.float32),
             (self.n * self.squeeze_blocks * self.rows * squeezed,
              torch.float32),
             (self.n * self.pixels * squeezed, self.dtype),
@@ -65,16 +64,6 @@ class ForwardPlan(Plan):
     @cached_property
     def all(self) -> Parts:
         return Parts(*self.arrays, *self.kept)
-
-    @cached_property
-    def moments(self) -> Launch:
-        groups = self.options.gn_groups
-        return Launch(
-            squeeze.moments_kernel, (self.moment_blocks, self.n),
-            (self.channels, self.pixels, *self.strides),
-            4 if self.narrow else 2, GROUPS=groups,
-            CP=power_of_2(self.channels), GP=power_of_2(groups, 1),
-            BP=self.moment_block)
 
     @cached_property
     def first_squeeze(self) -> Launch:

@@ -1,13 +1,13 @@
 """Sizes of maps, blocks and grids: what the launches follow from."""
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import attrgetter
 
 import torch
 from torch import Tensor
 from triton import cdiv
 
-from ..parameters import Options, Parameters
-from .device import squeeze
+from ..parameters import Options, Parameters, SRUOptions
+from .device import gate_gradient, squeeze
 from .launch import Launch, map_strides, power_of_2
 
 dtype_of = attrgetter('dtype')
@@ -17,9 +17,69 @@ MIN_GAMMA_SUM = 1e-5
 MOMENT_BLOCKS = 128
 
 
-class Plan:
-    """The launches for one size of input, made once; what the forward and the
-    backward pass share of them.
+class SRUPlan:
+    """The launches of the SRU for one size of input, made once: those that do
+    not depend on what comes behind it.
+
+    Args:
+        shape (tuple): N, C, H, W.
+        channels_last (bool): Layout of x, of the output and of dx.
+        options (SRUOptions | Options): See there.
+    """
+
+    def __init__(self, shape, channels_last: bool,
+                 options: SRUOptions | Options) -> None:
+        self.n, self.channels, self.height, self.width = shape
+        self.channels_last, self.options = channels_last, options
+        self.pixels = self.height * self.width
+        self.strides = map_strides(self.channels, self.pixels, channels_last)
+        self.even = 2 * options.up_channels == self.channels
+        # Block sizes, warps and stages: the best of those measured on an H200,
+        # bfloat16, channels_last, ResNet-50's maps of an 800x1344 image.
+        self.narrow = self.channels <= 64
+        self.half_block = power_of_2(self.channels // 2, high=64)
+        self.half_tiles = cdiv(self.channels // 2, self.half_block)
+        self.pixel_blocks = cdiv(self.pixels, 64)
+        self.gate_blocks = min(self.pixel_blocks, max(64, 528 // self.n))
+        block = max(8, min(64, 4096 // power_of_2(self.channels)))
+        self.moment_block = block
+        self.moment_blocks = min(cdiv(self.pixels, block), MOMENT_BLOCKS)
+
+    @property
+    def moments_size(self) -> int:
+        return self.n * self.moment_blocks * 3 * self.options.gn_groups
+
+    @cached_property
+    def moments(self) -> Launch:
+        groups = self.options.gn_groups
+        return Launch(
+            squeeze.moments_kernel, (self.moment_blocks, self.n),
+            (self.channels, self.pixels, *self.strides),
+            4 if self.narrow else 2, GROUPS=groups,
+            CP=power_of_2(self.channels), GP=power_of_2(groups, 1),
+            BP=self.moment_block)
+
+    @cached_property
+    def group_sums(self) -> Launch:
+        groups = self.options.gn_groups
+        width = power_of_2(self.channels // groups, 1)
+        return Launch(
+            gate_gradient.group_sums_kernel, (groups, self.n),
+            (self.channels, self.pixels, self.gate_blocks), GROUPS=groups,
+            WP=width, BB=max(1, min(128, 4096 // width)))
+
+    @property
+    def sums_sizes(self) -> tuple[int, int, int]:
+        """Of the arrays that :attr:`group_sums` reads and writes: sums of
+        each block, of each channel, means of each group."""
+        return (self.n * self.gate_blocks * 2 * self.channels,
+                self.n * 2 * self.channels,
+                self.n * 2 * self.options.gn_groups)
+
+
+class Plan(SRUPlan):
+    """The launches of an SCConv; what the forward and the backward pass share
+    of them.
 
     Args:
         shape (tuple): N, C, H, W.
@@ -35,17 +95,14 @@ class Plan:
     def __init__(self, shape, channels_last: bool,
                  gradient_channels_last: bool, dtype: torch.dtype, widths,
                  gwc_strides, options: Options, deployed: bool) -> None:
-        self.n, self.channels, self.height, self.width = shape
+        super().__init__(shape, channels_last, options)
         self.out_channels, self.up, self.low, self.rest = widths
-        self.options, self.dtype, self.deployed = options, dtype, deployed
-        self.channels_last = channels_last
+        self.dtype, self.deployed = dtype, deployed
         self.gwc_strides = gwc_strides
         self.out_height, self.out_width = (
             cdiv(size, stride)
             for size, stride in zip(shape[2:], options.stride))
-        self.pixels = self.height * self.width
         self.outputs = self.out_height * self.out_width
-        self.strides = map_strides(self.channels, self.pixels, channels_last)
         self.out_strides = map_strides(self.out_channels, self.outputs,
                                        channels_last)
         self.gradient_strides = map_strides(self.out_channels, self.outputs,
@@ -57,19 +114,10 @@ class Plan:
         self.taps = options.kernel[0] * options.kernel[1]
         self.rows = power_of_2(self.taps + 1)
         self.size = (self.height, self.width, self.out_height, self.out_width)
-        self.even = 2 * options.up_channels == self.channels
         # as cuDNN's convolutions: TF32 where it is allowed
         allowed = (dtype != torch.float32
                    or torch.backends.cudnn.allow_tf32)
         self.precision = dict(PRECISION='tf32' if allowed else 'ieee')
-        self.half_block = power_of_2(self.channels // 2, high=64)
-        # Block sizes, warps and stages: the best of those measured on an H200,
-        # bfloat16, channels_last, ResNet-50's maps of an 800x1344 image.
-        self.narrow = self.channels <= 64
-        self.pixel_blocks = cdiv(self.pixels, 64)
-        block = max(8, min(64, 4096 // power_of_2(self.channels)))
-        self.moment_block = block
-        self.moment_blocks = min(cdiv(self.pixels, block), MOMENT_BLOCKS)
         self.squeeze_block = max(16, min(64 if self.narrow else 32,
                                          8192 // power_of_2(self.low)))
         # two programs or more for each of an H100's 132 multiprocessors
@@ -109,7 +157,7 @@ def k_blocks(channels: int, name: str) -> dict:
 
 
 @lru_cache(maxsize=512)
-def make_plan(kind: type[Plan], *args, key) -> Plan:
+def make_plan(kind: type[SRUPlan], *args, key) -> SRUPlan:
     """A plan for arguments that may differ in ``key``, too: what compiled
     kernels depend on."""
     return kind(*args)

@@ -8,6 +8,7 @@ from .shared import (
     load_affines,
     load_halves,
     product,
+    store_map,
     sum_of_blocks,
 )
 
@@ -89,14 +90,10 @@ def gate_output_gradients(maps, p, p_mask, U, T, up_1, low_2, up_2, low_1,
 
 
 @triton.jit
-def gradients_of_block(x, d_squeezed, p, p_mask, c1, half_mask, HALF, sc, sp,
-                       U, T, a1, b1, a2, b2, threshold, up_1, low_2, up_2,
-                       low_1, EVEN: tl.constexpr, PRECISION: tl.constexpr,
-                       UP: tl.constexpr, TP: tl.constexpr):
+def gradients_of_block(x, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1,
+                       b1, a2, b2, threshold):
     """x, gradients of the logits, and of x beside them, of both halves of
-    the pixels p of one sample."""
-    d1, d2 = gate_output_gradients(d_squeezed, p, p_mask, U, T, up_1, low_2,
-                                   up_2, low_1, EVEN, PRECISION, UP, TP)
+    the pixels p of one sample; from those of the gate's output."""
     x1, x2 = load_halves(x, p, p_mask, c1, half_mask, HALF, sc, sp)
     logit1, direct1 = gate_gradients(x1, a1[None, :], b1[None, :], threshold,
                                      d1, d1 + d2)
@@ -116,6 +113,16 @@ def channels_of_program(affine, C, BK: tl.constexpr):
     a1, b1, a2, b2 = load_affines(affine, c1, half_mask, HALF, C)
     m1, r1, m2, r2 = load_affines(affine + 2 * C, c1, half_mask, HALF, C)
     return c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2
+
+
+@triton.jit
+def store_sums(to, c1, half_mask, C, sum1, sum2, product1, product2):
+    """Those of a block for the channels c1 of both halves: (2, C)."""
+    HALF = C // 2
+    tl.store(to + c1, sum1, half_mask)
+    tl.store(to + HALF + c1, sum2, half_mask)
+    tl.store(to + C + c1, product1, half_mask)
+    tl.store(to + C + HALF + c1, product2, half_mask)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -144,19 +151,19 @@ def gate_sums_kernel(
     for start in range(block * BP, pixels, blocks * BP):
         p = start + tl.arange(0, BP)
         p_mask = p < pixels
+        d1, d2 = gate_output_gradients(
+            d_squeezed + n * pixels * (U + T), p, p_mask, U, T, up_1, low_2,
+            up_2, low_1, EVEN, PRECISION, UP, TP)
         x1, x2, logit1, logit2, _, _ = gradients_of_block(
-            x + n * sn, d_squeezed + n * pixels * (U + T), p, p_mask, c1,
-            half_mask, HALF, sc, sp, U, T, a1, b1, a2, b2, threshold, up_1,
-            low_2, up_2, low_1, EVEN, PRECISION, UP, TP)
+            x + n * sn, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1,
+            b1, a2, b2, threshold)
         sum1 += logit1
         sum2 += logit2
         product1 += logit1 * (x1 - m1[None, :])
         product2 += logit2 * (x2 - m2[None, :])
-    to = partial + (n * blocks + block) * 2 * C + c1
-    tl.store(to, tl.sum(sum1, 0), half_mask)
-    tl.store(to + HALF, tl.sum(sum2, 0), half_mask)
-    tl.store(to + C, tl.sum(product1, 0) * r1, half_mask)
-    tl.store(to + C + HALF, tl.sum(product2, 0) * r2, half_mask)
+    store_sums(partial + (n * blocks + block) * 2 * C, c1, half_mask, C,
+               tl.sum(sum1, 0), tl.sum(sum2, 0), tl.sum(product1, 0) * r1,
+               tl.sum(product2, 0) * r2)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -194,6 +201,16 @@ def norm_gradient(x, a, m, r, logit, direct, mean_grad, mean_product):
         mean_grad[None, :] + normalised * mean_product[None, :])
 
 
+@triton.jit
+def load_group_means(means, c1, half_mask, C, GROUPS: tl.constexpr):
+    """Of group_sums_kernel, both for the channels c1 of the first half, then
+    for those of the second."""
+    width = C // GROUPS
+    g1, k1 = load_affine(means, c1 // width, half_mask, GROUPS)
+    g2, k2 = load_affine(means, (c1 + C // 2) // width, half_mask, GROUPS)
+    return g1, k1, g2, k2
+
+
 @triton.jit(do_not_specialize=SIZES)
 def gate_input_gradient_kernel(
         x, affine, d_squeezed, group_means, dx, up_weight, up_gamma, up_var,
@@ -208,10 +225,8 @@ def gate_input_gradient_kernel(
     HALF = C // 2
     c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2 = channels_of_program(
         affine + n * 4 * C, C, BK)
-    width = C // GROUPS
-    means = group_means + n * 2 * GROUPS
-    g1, k1 = load_affine(means, c1 // width, half_mask, GROUPS)
-    g2, k2 = load_affine(means, (c1 + HALF) // width, half_mask, GROUPS)
+    g1, k1, g2, k2 = load_group_means(group_means + n * 2 * GROUPS, c1,
+                                      half_mask, C, GROUPS)
     up_1, low_2, up_2, low_1 = scaled_squeezes(
         up_weight, up_gamma, up_var, up_eps, low_weight, low_gamma, low_var,
         low_eps, c1, half_mask, C, up_channels, U, T,
@@ -219,13 +234,13 @@ def gate_input_gradient_kernel(
     for start in range(block * BP, pixels, blocks * BP):
         p = start + tl.arange(0, BP)
         p_mask = p < pixels
+        d1, d2 = gate_output_gradients(
+            d_squeezed + n * pixels * (U + T), p, p_mask, U, T, up_1, low_2,
+            up_2, low_1, EVEN, PRECISION, UP, TP)
         x1, x2, logit1, logit2, direct1, direct2 = gradients_of_block(
-            x + n * sn, d_squeezed + n * pixels * (U + T), p, p_mask, c1,
-            half_mask, HALF, sc, sp, U, T, a1, b1, a2, b2, threshold, up_1,
-            low_2, up_2, low_1, EVEN, PRECISION, UP, TP)
-        to = dx + n * sn + p[:, None] * sp + c1[None, :] * sc
-        mask = p_mask[:, None] & half_mask[None, :]
-        grad = norm_gradient(x1, a1, m1, r1, logit1, direct1, g1, k1)
-        tl.store(to, grad.to(dx.dtype.element_ty), mask)
-        grad = norm_gradient(x2, a2, m2, r2, logit2, direct2, g2, k2)
-        tl.store(to + HALF * sc, grad.to(dx.dtype.element_ty), mask)
+            x + n * sn, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1,
+            b1, a2, b2, threshold)
+        grad1 = norm_gradient(x1, a1, m1, r1, logit1, direct1, g1, k1)
+        grad2 = norm_gradient(x2, a2, m2, r2, logit2, direct2, g2, k2)
+        store_map(dx + n * sn, grad1, p, p_mask, c1, half_mask, sc, sp)
+        store_map(dx + n * sn, grad2, p, p_mask, c1 + HALF, half_mask, sc, sp)

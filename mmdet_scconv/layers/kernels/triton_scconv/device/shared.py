@@ -73,6 +73,14 @@ def load_halves(x, p, pixel_mask, c1, half_mask, HALF, sc, sp):
 
 
 @triton.jit
+def store_map(to, values, p, pixel_mask, c, c_mask, sc, sp):
+    """The channels c of a map of one sample: (pixels, channels)."""
+    tl.store(to + p[:, None] * sp + c[None, :] * sc,
+             values.to(to.dtype.element_ty),
+             pixel_mask[:, None] & c_mask[None, :])
+
+
+@triton.jit
 def load_affine(affine, c, mask, C):
     """The gate's logits are a x + b; of the channels c of one sample."""
     return (tl.load(affine + c, mask, 0.), tl.load(affine + C + c, mask, 0.))

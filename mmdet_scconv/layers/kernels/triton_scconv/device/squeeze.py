@@ -106,6 +106,27 @@ def store_halves(to, c1, half_mask, HALF: tl.constexpr, first, second):
     tl.store(to + HALF + c1, second, half_mask)
 
 
+@triton.jit
+def affine_of_halves(to, is_first, c1, half_mask, means, rstds, gn_weight,
+                     gn_bias, total_gamma, C: tl.constexpr,
+                     WIDTH: tl.constexpr, RAW: tl.constexpr,
+                     GP: tl.constexpr):
+    """a and b of :func:`channel_affine`, of the channels c1 of the first half
+    and of those of the second; the first block writes it all, (4, C)."""
+    HALF: tl.constexpr = C // 2
+    a1, b1, m1, r1 = channel_affine(c1, half_mask, means, rstds, gn_weight,
+                                    gn_bias, total_gamma, WIDTH, RAW, GP)
+    a2, b2, m2, r2 = channel_affine(c1 + HALF, half_mask, means, rstds,
+                                    gn_weight, gn_bias, total_gamma, WIDTH,
+                                    RAW, GP)
+    if is_first:
+        store_halves(to, c1, half_mask, HALF, a1, a2)
+        store_halves(to + C, c1, half_mask, HALF, b1, b2)
+        store_halves(to + 2 * C, c1, half_mask, HALF, m1, m2)
+        store_halves(to + 3 * C, c1, half_mask, HALF, r1, r2)
+    return a1, b1, a2, b2
+
+
 @triton.jit(do_not_specialize=SIZES)
 def squeeze_kernel(
         x, moments, affine, squeezed, sums, gn_weight, gn_bias,
@@ -164,17 +185,9 @@ def squeeze_kernel(
             x1, x2 = load_halves(x + n * sn, p, pixel_mask, c1, c_mask, HALF,
                                  sc, sp)
             if FIRST:
-                a1, b1, m1, r1 = channel_affine(
-                    c1, c_mask, means, rstds, gn_weight, gn_bias, total_gamma,
-                    C // GROUPS, RAW, GP)
-                a2, b2, m2, r2 = channel_affine(
-                    c1 + HALF, c_mask, means, rstds, gn_weight, gn_bias,
-                    total_gamma, C // GROUPS, RAW, GP)
-                if start == 0:
-                    store_halves(affine_n, c1, c_mask, HALF, a1, a2)
-                    store_halves(affine_n + C, c1, c_mask, HALF, b1, b2)
-                    store_halves(affine_n + 2 * C, c1, c_mask, HALF, m1, m2)
-                    store_halves(affine_n + 3 * C, c1, c_mask, HALF, r1, r2)
+                a1, b1, a2, b2 = affine_of_halves(
+                    affine_n, start == 0, c1, c_mask, means, rstds, gn_weight,
+                    gn_bias, total_gamma, C, C // GROUPS, RAW, GP)
             else:
                 a1, b1, a2, b2 = load_affines(affine_n, c1, c_mask, HALF, C)
             h1, h2 = gate(x1, x2, a1[None, :], b1[None, :], a2[None, :],

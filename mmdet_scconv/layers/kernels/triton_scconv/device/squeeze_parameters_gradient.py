@@ -100,6 +100,34 @@ def squeeze_row_gradient(
     tl.store(d_beta + o, total.to(d_beta.dtype.element_ty))
 
 
+@triton.jit
+def sru_parameters_gradient(channel_sums, gn_weight, gn_bias, d_gn_weight,
+                            d_gn_bias, C, N, MIN_SUM: tl.constexpr,
+                            CP: tl.constexpr):
+    """Gradients of the GroupNorm's weight and bias, through w_gamma."""
+    c = tl.arange(0, CP)
+    mask = c < C
+    d_bias = tl.zeros([CP], tl.float32)
+    d_weight = tl.zeros([CP], tl.float32)
+    for n in range(N):
+        d_bias += tl.load(channel_sums + n * 2 * C + c, mask, 0.)
+        d_weight += tl.load(channel_sums + n * 2 * C + C + c, mask, 0.)
+    gamma = tl.load(gn_weight + c, mask, 0.).to(tl.float32)
+    beta = tl.load(gn_bias + c, mask, 0.).to(tl.float32)
+    bounded, total = gamma_sum(gn_weight, C, MIN_SUM, CP)
+    through_sum = tl.sum(
+        gamma * gamma * d_weight + gamma * beta * d_bias, 0)
+    through_sum = tl.where(bounded == total,
+                           through_sum / (bounded * bounded), 0.)
+    d_gamma = (2. * gamma * d_weight + beta * d_bias) / bounded - \
+        through_sum
+    tl.store(d_gn_weight + c, d_gamma.to(d_gn_weight.dtype.element_ty),
+             mask)
+    tl.store(d_gn_bias + c,
+             (gamma / bounded * d_bias).to(d_gn_bias.dtype.element_ty),
+             mask)
+
+
 @triton.jit(do_not_specialize=SIZES)
 def squeeze_parameters_gradient_kernel(
         partial, channel_sums, gn_weight, gn_bias,
@@ -124,25 +152,5 @@ def squeeze_parameters_gradient_kernel(
             low_mean, low_var, low_eps, d_low_weight, d_low_bias, d_low_gamma,
             d_low_beta, CP, BS)
     else:
-        c = tl.arange(0, CP)
-        mask = c < C
-        d_bias = tl.zeros([CP], tl.float32)
-        d_weight = tl.zeros([CP], tl.float32)
-        for n in range(N):
-            d_bias += tl.load(channel_sums + n * 2 * C + c, mask, 0.)
-            d_weight += tl.load(channel_sums + n * 2 * C + C + c, mask, 0.)
-        # through w_gamma * weight and w_gamma * bias
-        gamma = tl.load(gn_weight + c, mask, 0.).to(tl.float32)
-        beta = tl.load(gn_bias + c, mask, 0.).to(tl.float32)
-        bounded, total = gamma_sum(gn_weight, C, MIN_SUM, CP)
-        through_sum = tl.sum(
-            gamma * gamma * d_weight + gamma * beta * d_bias, 0)
-        through_sum = tl.where(bounded == total,
-                               through_sum / (bounded * bounded), 0.)
-        d_gamma = (2. * gamma * d_weight + beta * d_bias) / bounded - \
-            through_sum
-        tl.store(d_gn_weight + c, d_gamma.to(d_gn_weight.dtype.element_ty),
-                 mask)
-        tl.store(d_gn_bias + c,
-                 (gamma / bounded * d_bias).to(d_gn_bias.dtype.element_ty),
-                 mask)
+        sru_parameters_gradient(channel_sums, gn_weight, gn_bias, d_gn_weight,
+                                d_gn_bias, C, N, MIN_SUM, CP)
