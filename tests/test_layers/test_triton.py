@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from torch.utils._python_dispatch import (
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import randomise  # noqa: E402
 
-from mmdet_scconv.layers import SCConv, fused  # noqa: E402
-from mmdet_scconv.layers.kernels import gpu  # noqa: E402
+from mmdet_scconv.layers import SCConv  # noqa: E402
+from mmdet_scconv.layers.kernels import gpu, gpu_batches  # noqa: E402
 
 if gpu.HAS_TRITON:
     from mmdet_scconv.layers.kernels import triton_scconv
@@ -45,7 +46,8 @@ def full_precision(monkeypatch):
 def trusted(monkeypatch, request):
     """Skip the comparison before the first use, except in its tests."""
     if 'nothing_compared' not in request.fixturenames:
-        monkeypatch.setattr(gpu, 'compared', lambda *args: True)
+        for module in (gpu, gpu_batches):
+            monkeypatch.setattr(module, 'compared', lambda *args: True)
 
 
 def layers(channels=16, out_channels=16, **options):
@@ -160,7 +162,7 @@ def assert_sru_equals_definition(options, dtype=torch.float32,
     assert gpu.by_kernels(layer, x) is None
 
     def by_kernels(x):
-        parts = gpu.sru_by_kernels(layer, x)
+        parts = gpu_batches.sru_by_kernels(layer, x)
         assert {part.dtype for part in parts} == {dtype}
         assert all(part.is_contiguous(memory_format=input_options.get(
             'memory_format', torch.channels_last)) for part in parts)
@@ -175,17 +177,150 @@ def assert_sru_equals_definition(options, dtype=torch.float32,
         assert_near(a, e, dtype)
 
 
-def test_training_at_batch_statistics(monkeypatch):
-    """The SRU by the kernels, the CRU as in the definition."""
-    (layer, definition), x = layers(stride=2), maps()
-    for conv in (layer, definition):
-        conv.train()
-    monkeypatch.setattr(fused, 'Gate', None)
-    out, grads = run(layer, x)
-    expected, expected_grads = run(definition, x.double())
+def in_training(layer, definition):
+    """Where the norms use the statistics of the batch."""
+    return layer.train(), definition.train()
+
+
+@pytest.mark.parametrize('options', [
+    {}, dict(stride=2), dict(alpha=0.75, low_squeeze_base='low_channels'),
+    dict(channels=24, out_channels=48, gn_groups=3)
+], ids=str)
+def test_batch_statistics(options):
+    assert_equals_definition_in_training(options)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
+def test_batch_statistics_in_half_precision(dtype):
+    assert_equals_definition_in_training({}, dtype)
+
+
+@pytest.mark.parametrize('input_options', [
+    dict(memory_format=torch.contiguous_format), dict(size=(1, 70), batch=1),
+    dict(size=(1, 2), batch=4)], ids=str)
+def test_batch_statistics_of_other_maps(input_options):
+    assert_equals_definition_in_training({}, **input_options)
+
+
+def assert_equals_definition_in_training(options, dtype=torch.float32,
+                                         **input_options):
+    """The end of the CRU, of random maps; and running statistics."""
+    layer, definition = in_training(*layers(**options))
+    sizes = (layer.out_channels, layer.out_channels,
+             layer.cru.pwc2.out_channels, layer.cru.squeeze_low.out_channels)
+    x = maps(sum(sizes), dtype=dtype, **input_options)
+
+    def by_kernels(x):
+        out = gpu_batches.run_end_of_cru(layer.cru, *x.split(sizes, dim=1))
+        assert out.dtype == dtype
+        return out
+
+    def defined(x):
+        return gpu_batches.define_end_of_cru(definition.cru, x)
+
+    for function, conv in ((by_kernels, layer), (defined, definition)):
+        function.parameters = lambda cru=conv.cru: [
+            *cru.bn1.parameters(), *cru.bn2.parameters()]
+    (out, grads), (expected, expected_grads) = (
+        run(by_kernels, x), run(defined, x.double()))
+    for a, e in zip((out, *grads), (expected, *expected_grads)):
+        assert_near(a, e, dtype)
+    assert_same_running_statistics(layer, definition, dtype)
+
+
+def assert_same_running_statistics(layer, definition, dtype=torch.float32):
+    for a, e in zip(layer.buffers(), definition.buffers(), strict=True):
+        assert_near(a, e.double(), dtype)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_training_at_batch_statistics(stride, monkeypatch):
+    """All by the kernels but the convolutions and the norms before them."""
+    layer, definition = in_training(*layers(stride=stride))
+    monkeypatch.setattr(layer.cru, 'reference', None)
+    for name in ('fuse', 'bn1', 'bn2'):
+        monkeypatch.setattr(layer.cru.get_submodule(name), 'forward', None)
+    out, grads = run(layer, maps())
+    expected, expected_grads = run(definition, maps().double())
     for a, e in zip((out, *grads), (expected, *expected_grads)):
         # a bias before such a norm has no gradient but rounding
         torch.testing.assert_close(a.double(), e, rtol=1e-4, atol=1e-4)
+    assert_same_running_statistics(layer, definition)
+
+
+def test_autocast_at_batch_statistics():
+    """A float32 map: the SRU's output has autocast's dtype."""
+    layer, definition = in_training(*layers())
+    with torch.autocast(DEVICE, torch.bfloat16):
+        parts = gpu_batches.sru_by_kernels(layer, maps())
+        out = gpu_batches.cru_by_kernels(layer, *parts)
+    assert {part.dtype for part in parts} == {out.dtype} == {torch.bfloat16}
+    assert_near(out, definition(maps().double()), torch.bfloat16)
+
+
+def test_running_statistics_that_begin_anywhere():
+    """As in a buffer of all statistics; those are what is updated."""
+    layer, definition = in_training(*layers())
+    for norm in (layer.cru.bn1, layer.cru.bn2):
+        for name in ('running_mean', 'running_var'):
+            old = getattr(norm, name)
+            new = torch.empty(len(old) + 1, device=DEVICE)[1:].copy_(old)
+            assert new.data_ptr() % 16
+            setattr(norm, name, new)
+    layer(maps())
+    definition(maps().double())
+    assert_same_running_statistics(layer, definition)
+
+
+class OtherNorm(torch.nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize('norm_layer', [
+    torch.nn.SyncBatchNorm, OtherNorm,
+    partial(torch.nn.BatchNorm2d, momentum=None),
+    partial(torch.nn.BatchNorm2d, track_running_stats=False),
+    partial(torch.nn.BatchNorm2d, affine=False),
+    partial(torch.nn.GroupNorm, 1),
+], ids=str)
+def test_norms_that_are_left_to_pytorch(norm_layer):
+    """Statistics of all processes, somebody else's, cumulative, none. The SRU
+    before them is by the kernels."""
+    layer = SCConv(16, 16, 3, padding=1, gn_groups=4,
+                   norm_layer=norm_layer).to(DEVICE)
+    parts = gpu_batches.sru_by_kernels(layer, maps())
+    assert parts is not None
+    assert gpu_batches.cru_by_kernels(layer, *parts) is None
+
+
+def test_a_norm_that_is_frozen():
+    layer, definition = in_training(*layers())
+    for conv in (layer, definition):
+        conv.cru.bn2.eval()
+    assert_near(layer(maps()), definition(maps().double()), torch.float32)
+
+
+def test_a_batch_of_one_value():
+    layer, _ = in_training(*layers(stride=2))
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        layer(maps(size=(2, 2), batch=1))
+
+
+def test_a_compiler_gets_pytorchs_operators_at_batch_statistics():
+    """It fuses them itself."""
+    layer, definition = in_training(*layers())
+    found = Counter()
+
+    def count(graph, inputs):
+        found.update(operators(graph))
+        return make_boxed_func(graph)
+
+    compiled = torch.compile(
+        layer, backend=aot_autograd(fw_compiler=count), fullgraph=True)
+    x = maps(memory_format=torch.contiguous_format)
+    assert_near(compiled(x), definition(x.double()), torch.float32)
+    assert not found
 
 
 def test_a_sum_of_gamma_near_zero():
@@ -391,6 +526,24 @@ def test_a_device_on_which_they_are_wrong(fault, message, monkeypatch,
         layer(maps())
 
 
+@pytest.mark.parametrize('part', ['run_sru', 'run_end_of_cru'])
+def test_a_device_on_which_a_part_is_wrong(part, monkeypatch,
+                                           nothing_compared):
+    """At batch statistics SRU and CRU are compared on their own."""
+    layer, definition = in_training(*layers())
+    right = getattr(gpu_batches, part)
+
+    def wrong(*args):
+        out = right(*args)
+        return out * 1.5 if torch.is_tensor(out) else (out[0] * 1.5, out[1])
+
+    monkeypatch.setattr(gpu_batches, part, wrong)
+    with pytest.warns(UserWarning, match='differ from the definition by'):
+        out = layer(maps())
+    assert_near(out, definition(maps().double()), torch.float32)
+    assert sorted(gpu.COMPARED.values()) == [False, True]
+
+
 class Counted(TorchDispatchMode):
     """Counts what runs on the device: PyTorch's operators that compute, and
     launches of Triton kernels."""
@@ -438,17 +591,17 @@ def test_launches(batch, monkeypatch):
 
 
 def test_launches_at_batch_statistics(monkeypatch):
-    """Of its SRU; PyTorch's operators dispatch 16 and 41."""
+    """The reference: 48, and 70 backward."""
     layer, _ = layers()
     layer.train()
     x = maps().requires_grad_()
     with monkeypatch.context() as patch, Counted(patch) as forward:
-        parts = gpu.sru_by_kernels(layer, x)
-    assert forward.counts == ['kernel'] * 2
-    grads = [torch.randn_like(part) for part in parts]
+        out = layer(x)
+    assert len(forward.counts) == 14, forward.counts
+    grad = torch.randn_like(out)
     with monkeypatch.context() as patch, Counted(patch) as backward:
-        torch.autograd.grad(parts, [x, *layer.sru.parameters()], grads)
-    assert backward.counts == ['kernel'] * 4
+        torch.autograd.grad(out, [x, *layer.parameters()], grad)
+    assert len(backward.counts) == 16, backward.counts
 
 
 @pytest.mark.skipif(DEVICE != 'cuda', reason='on a CPU there is such a loop')

@@ -14,7 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from reference import randomise  # noqa: E402
 
 from mmdet_scconv.layers import SCConv  # noqa: E402
-from mmdet_scconv.layers.kernels import compare, gpu  # noqa: E402
+from mmdet_scconv.layers.kernels import (  # noqa: E402
+    compare,
+    gpu,
+    gpu_batches,
+)  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not gpu.HAS_TRITON or gpu.INTERPRETED,
@@ -31,6 +35,8 @@ SIZES = [(50, 84), (50, 68), (42, 50), (37, 84), (49, 63), (32, 48), (25, 42),
          (64, 64), (1, 1), (7, 160)]
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
 USES = ('inference', 'training', 'deployed')
+# of a training at batch statistics: the SRU's, and the end of the CRU's
+AT_BATCH_STATISTICS = 6 + 6
 
 
 class H100:
@@ -62,6 +68,8 @@ def forms(nothing_launched, monkeypatch):
     """The kernels that would be compiled, each with what it is compiled
     for."""
     found = set()
+    monkeypatch.setattr(gpu_batches, 'compared', lambda *args: True)
+    monkeypatch.setattr(gpu_batches, 'may_run', lambda *args: True)
 
     def note(*, key, fn, **_):
         found.add((fn.name, key))
@@ -72,7 +80,8 @@ def forms(nothing_launched, monkeypatch):
 
 
 def layer(channels=64, stride=1, use='training'):
-    conv = SCConv(channels, channels, 3, stride, padding=1, bias=False)
+    conv = SCConv(channels, channels, 3, stride, padding=1, bias=False,
+                  gn_groups=8)
     conv = randomise(conv).eval()
     return conv.deploy(torch.nn.BatchNorm2d(channels).eval()) \
         if use == 'deployed' else conv
@@ -103,6 +112,35 @@ def test_any_size_is_compiled_once(use, forms):
     for batch, size in enumerate(SIZES, 1):
         run(conv, use, size, batch=batch)
     assert len(forms) == (15 if use == 'training' else 5), sorted(forms)
+
+
+def run_at_batch_statistics(conv, size, layout=torch.channels_last, batch=2):
+    x = torch.empty(batch, conv.in_channels, *size, dtype=torch.bfloat16).to(
+        memory_format=layout)
+    parts = gpu_batches.sru_by_kernels(conv, x.requires_grad_())
+    # without the convolutions, which would want weights of bfloat16
+    half = torch.empty_like(parts[0]).requires_grad_()
+    whole = torch.empty_like(x).requires_grad_()
+    out = gpu_batches.run_end_of_cru(conv.cru, whole, whole, half, half)
+    torch.autograd.backward([*parts, out], [
+        torch.empty_like(t) for t in (*parts, out)])
+
+
+@pytest.mark.parametrize('channels', [64, 24])
+def test_any_size_is_compiled_once_at_batch_statistics(channels, forms):
+    conv = layer(channels).train()
+    for batch, size in enumerate(SIZES, 1):
+        run_at_batch_statistics(conv, size, batch=batch)
+    assert len(forms) == AT_BATCH_STATISTICS, sorted(forms)
+
+
+def test_sizes_of_contiguous_maps_at_batch_statistics(forms):
+    conv = layer().train()
+    for size in SIZES:
+        if size != (1, 1):
+            run_at_batch_statistics(conv, size, torch.contiguous_format)
+    # those that read or write maps of a training
+    assert len(forms) == AT_BATCH_STATISTICS + 8, sorted(forms)
 
 
 @pytest.mark.parametrize('use', USES)
@@ -203,9 +241,10 @@ def test_the_device_of_the_map(nothing_launched, monkeypatch):
 @pytest.mark.parametrize('use', USES)
 def test_the_comparison_compiles_what_is_used(use, layout, forms):
     conv = layer(stride=2, use=use)
-    compare.largest_difference(conv, 64, kernels, compare.Use(
-        torch.device('cpu'), torch.bfloat16, torch.bfloat16,
-        layout == torch.channels_last, use == 'training'))
+    compare.largest_difference(
+        compare.Subject(conv, kernels, compare.define_layer), 64, compare.Use(
+            torch.device('cpu'), torch.bfloat16, torch.bfloat16,
+            layout == torch.channels_last, use == 'training'))
     compared = set(forms)
     run(conv, use, (64, 64), layout)
     assert forms == compared

@@ -28,9 +28,10 @@ an empty input, the meta device      the definition
 GPU, running statistics, Triton      kernels/triton_scconv where it fits and
                                      was right when compared, else as
                                      without it
-GPU, batch statistics, Triton        its SRU, except under torch.compile,
-                                     which fuses PyTorch's operators; CRU of
-                                     the definition
+GPU, batch statistics, Triton        kernels for the SRU, and for what
+                                     follows the CRU's convolutions; except
+                                     under torch.compile, which fuses
+                                     PyTorch's operators
 CPU, float32 or bfloat16,            kernels/cpu.cpp is the SRU gate
 channels_last, kernel compiled
 deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
@@ -40,14 +41,14 @@ deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
 ``implementation='reference'``       the definition
 ==================================== =======================================
 
-:func:`can_fuse`, :func:`fused_scconv`, :func:`gpu.by_kernels` and
-:func:`gpu.sru_by_kernels` take these decisions.
+:func:`can_fuse`, :func:`fused_scconv` and the ``*_by_kernels`` of
+kernels/gpu.py and gpu_batches.py take these decisions.
 """
 import torch
 from torch import Tensor, nn
 
 from ..common import is_hooked
-from ..kernels import gpu
+from ..kernels import gpu, gpu_batches
 from .affine_cru import (
     Geometry,
     affine_scconv,
@@ -92,16 +93,20 @@ def fused_scconv(layer: nn.Module, x: Tensor) -> Tensor:
     if out is not None:
         return out
     cru = layer.cru
-    affine = is_affine(cru)
-    parts = None if affine else gpu.sru_by_kernels(layer, x)
-    if parts is not None:
-        return cru.reference(*parts)
-    gate = Gate.of(layer.sru, cru, torch.promote_types(x.dtype,
-                                                       torch.float32))
-    if not affine:
-        return cru.reference(*gate(x))
-    return affine_scconv(gate, fold_norms(cru), Geometry.of(cru.gwc),
-                         cru.pool, x)
+    if not is_affine(cru):
+        parts = gpu_batches.sru_by_kernels(layer, x)
+        if parts is None:
+            parts = gate_of(layer, x)(x)
+        out = gpu_batches.cru_by_kernels(layer, *parts)
+        return cru.reference(*parts) if out is None else out
+    return affine_scconv(gate_of(layer, x), fold_norms(cru),
+                         Geometry.of(cru.gwc), cru.pool, x)
+
+
+def gate_of(layer: nn.Module, x: Tensor) -> Gate:
+    """An SCConv's gate, which computes at least in float32."""
+    return Gate.of(layer.sru, layer.cru,
+                   torch.promote_types(x.dtype, torch.float32))
 
 
 def can_deploy(layer: nn.Module, norm: nn.Module) -> bool:

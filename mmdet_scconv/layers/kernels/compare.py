@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+Function = Callable[[nn.Module, Tensor], Tensor]
 TOLERANCE = {torch.float32: 1e-2, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
@@ -30,21 +31,25 @@ def small_layer() -> nn.Module:
                   bias=False).eval()
 
 
-def compare(layer: nn.Module, channels: int,
-            kernels: Callable[[nn.Module, Tensor], Tensor],
-            use: Use) -> bool:
+class Subject(NamedTuple):
+    """What is compared."""
+
+    layer: nn.Module  # an SCConv, a deployed one, or a part of an SCConv
+    kernels: Function  # its output of an input (N, C, H, W)
+    definition: Function  # the same, without kernels
+
+
+def compare(subject: Subject, channels: int, use: Use) -> bool:
     """Whether the kernels give what the definition gives; warns if not.
 
     Args:
-        layer (nn.Module): An SCConv in eval mode, a DeployedSCConv, or an
-            SRU.
+        subject (Subject): See there.
         channels (int): Of its input.
-        kernels (Callable): Computes the layer of an input.
         use (Use): For what the kernels are to be used. No others are
             compiled, as that takes seconds for each.
     """
     try:
-        worst = largest_difference(layer, channels, kernels, use)
+        worst = largest_difference(subject, channels, use)
     except Exception as error:  # noqa: BLE001 (any of a compiler's)
         reason = f'they failed ({type(error).__name__}: {error})'
     else:
@@ -58,14 +63,13 @@ def compare(layer: nn.Module, channels: int,
     return False
 
 
-def largest_difference(layer: nn.Module, channels: int, kernels: Callable,
-                       use: Use) -> float:
+def largest_difference(subject: Subject, channels: int, use: Use) -> float:
     """The largest relative difference of the output and of each gradient to
     those of the definition in float64, with random weights.
 
     Args: See :func:`compare`.
     """
-    layer = copy.deepcopy(layer).cpu().requires_grad_(use.gradients)
+    layer = copy.deepcopy(subject.layer).cpu().requires_grad_(use.gradients)
     with torch.random.fork_rng(devices=[]), torch.autocast(
             use.device.type, enabled=False):
         torch.manual_seed(0)
@@ -76,9 +80,9 @@ def largest_difference(layer: nn.Module, channels: int, kernels: Callable,
             memory_format=torch.channels_last if use.channels_last
             else torch.contiguous_format)
         expected = results(copy.deepcopy(layer).double(), x.double(),
-                           definition, use.gradients)
+                           subject.definition, use.gradients)
         actual = results(layer.to(use.device), x.to(use.device),
-                         in_dtype(kernels, use), use.gradients)
+                         in_dtype(subject.kernels, use), use.gradients)
     differences = [
         ((a - e).norm() / e.norm().clamp(min=1e-3)).item()
         for e, a in zip(expected, actual)
@@ -96,22 +100,22 @@ def randomise(layer: nn.Module) -> None:
             buffer.normal_(std=buffer[0].numel()**-0.5)
 
 
-def definition(layer: nn.Module, x: Tensor) -> Tensor:
-    """Without kernels."""
-    if hasattr(layer, 'cru'):
-        return layer.cru(layer.sru(x))
-    layer.implementation = 'torch'  # of a deployed one
-    return layer(x)
+def define_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """An SCConv or a deployed one without kernels."""
+    if layer.deployed:
+        layer.implementation = 'torch'
+        return layer(x)
+    return layer.cru(layer.sru(x))
 
 
-def in_dtype(kernels: Callable, use: Use) -> Callable:
+def in_dtype(kernels: Function, use: Use) -> Function:
     """The kernels where autocast makes the compute dtype of the input's."""
     if use.dtype == use.compute_dtype:
         return kernels
     return torch.autocast(use.device.type, use.compute_dtype)(kernels)
 
 
-def results(layer: nn.Module, x: Tensor, function: Callable,
+def results(layer: nn.Module, x: Tensor, function: Function,
             gradients: bool) -> list[Tensor]:
     """Output, and gradients of a random sum of it: float64, on the CPU."""
     with torch.enable_grad() if gradients else torch.no_grad():

@@ -1,5 +1,8 @@
 """Whether SCConv runs as Triton kernels for an input, and the call of them.
 
+Here where its norms use running statistics, in gpu_batches.py where they use
+those of the batch.
+
 Triton comes with torch's CUDA builds. Nothing has to be compiled beforehand,
 and everything works without it. ``MMDET_SCCONV_TRITON=0`` in the environment
 turns the kernels off, ``implementation='torch'`` those of one layer.
@@ -15,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..common import is_exporting, is_recorded
-from .compare import Use, compare, small_layer
-from .parameters import Options, SRUOptions
+from .compare import Subject, Use, compare, define_layer, small_layer
+from .parameters import Options
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -128,37 +131,6 @@ def run(x: Tensor, call: Call) -> Tensor:
                                 call.gradients)
 
 
-def sru_by_kernels(conv: nn.Module,
-                   x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The parts of the SRU's output that go up and low, by the kernels; None
-    where PyTorch's operators have to compute them, which a compiler fuses
-    itself.
-
-    Args:
-        conv (nn.Module): An SCConv that :func:`by_kernels` is not for.
-        x (Tensor): (N, C, H, W).
-    """
-    if not may_run(conv, x) or torch.compiler.is_compiling() or not can_fit(
-            x, conv.in_channels, conv.in_channels, conv.sru.parameters(),
-            compute_dtype(x)):
-        return None
-    options = sru_options_of(conv)
-    form = 'SRU', conv.in_channels, options
-    use = use_of(x, is_recorded(x, *conv.sru.parameters()))
-    if not compared(conv.sru, form, use, lambda sru, x: torch.cat(
-            run_sru(sru, x, options), dim=1)):
-        return None
-    return run_sru(conv.sru, x, options)
-
-
-def run_sru(sru: nn.Module, x: Tensor,
-            options: SRUOptions) -> tuple[Tensor, Tensor]:
-    """:func:`sru_by_kernels` where it was compared."""
-    from . import triton_scconv
-    return triton_scconv.sru(x, options, compute_dtype(x), sru.gn.weight,
-                             sru.gn.bias)
-
-
 def is_right(conv: nn.Module, x: Tensor, call: Call) -> bool:
     """Whether the kernels may be used: not turned off, and right when they
     were compared, at the first such use of each form of layer."""
@@ -166,7 +138,8 @@ def is_right(conv: nn.Module, x: Tensor, call: Call) -> bool:
         return is_right_in_general(
             x.device, x.dtype, call.dtype,
             torch.is_grad_enabled() and not conv.deployed)
-    return compared(conv, call.form, use_of(x, call.gradients), run_layer)
+    return compared(call.form, use_of(x, call.gradients),
+                    lambda: Subject(conv, run_layer, define_layer))
 
 
 def use_of(x: Tensor, gradients: bool) -> Use:
@@ -187,9 +160,16 @@ def is_turned_on() -> bool:
     return os.environ.get('MMDET_SCCONV_TRITON') != '0'
 
 
-def compared(layer: nn.Module, form: tuple, use: Use,
-             kernels: Callable[[nn.Module, Tensor], Tensor]) -> bool:
-    """The result of :func:`compare`, from before if there was one."""
+def compared(form: tuple, use: Use,
+             make_subject: Callable[[], Subject]) -> bool:
+    """The result of :func:`compare`, from before if there was one.
+
+    Args:
+        form (tuple): A name, the channels of the input, then all else that
+            compiled kernels depend on.
+        use (Use): See there.
+        make_subject (Callable): Called where nothing was compared.
+    """
     right = COMPARED.get((form, use))
     if right is None and not use.gradients:
         right = COMPARED.get((form, use._replace(gradients=True)))
@@ -198,7 +178,7 @@ def compared(layer: nn.Module, form: tuple, use: Use,
     if use.device.type == 'cuda' and torch.cuda.is_current_stream_capturing():
         return False  # nothing can be compared in a CUDA graph
     right = COMPARED[form, use] = is_turned_on() and compare(
-        layer, form[1], kernels, use)
+        make_subject(), form[1], use)
     return right
 
 
@@ -230,9 +210,9 @@ def is_right_in_general(device: torch.device, dtype: torch.dtype,
                         compute_dtype: torch.dtype, gradients: bool) -> bool:
     """:func:`is_right` of a small layer, for compilers."""
     layer = small_layer()
-    return compared(layer, form_of(layer),
+    return compared(form_of(layer),
                     Use(device, dtype, compute_dtype, True, gradients),
-                    run_layer)
+                    lambda: Subject(layer, run_layer, define_layer))
 
 
 def tensors_of(conv: nn.Module) -> list[Tensor]:
@@ -294,13 +274,6 @@ def options_of(conv: nn.Module) -> Options:
         conv.kernel_size, conv.stride, conv.padding, conv.dilation,
         cru.gwc.groups, sru.gn.num_groups, cru.up_channels,
         *numbers_of(conv))
-
-
-def sru_options_of(conv: nn.Module) -> SRUOptions:
-    """Of an SCConv."""
-    gn = conv.sru.gn
-    return SRUOptions(gn.num_groups, conv.cru.up_channels, gn.eps,
-                      conv.sru.gate_logit_threshold)
 
 
 def is_dense(parameter: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """SCConv with running statistics on a GPU: 5 kernels forward, 10 backward.
-With batch statistics its SRU alone: 2 and 4 (sru.py).
+With batch statistics the SRU, 2 and 4 (sru.py), and what follows the CRU's
+convolutions, 3 and 3 (norm_fuse.py).
 
 The definition is layers/scconv.py. With h the SRU's output, cut in h_up and
 h_low:
@@ -29,9 +30,11 @@ From outside to inside:
 """
 from ..parameters import Options, Parameters
 from .launch import Launch
+from .norm_fuse import norm_fuse
 from .operators import deployed_scconv, scconv
 from .sru import sru
 
 __all__ = [
-    'Launch', 'Options', 'Parameters', 'deployed_scconv', 'scconv', 'sru'
+    'Launch', 'Options', 'Parameters', 'deployed_scconv', 'norm_fuse',
+    'scconv', 'sru'
 ]

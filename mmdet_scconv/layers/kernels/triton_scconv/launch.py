@@ -86,10 +86,10 @@ def as_tensors(arrays: tuple) -> list[Tensor]:
 
 
 def map_strides(channels: int, pixels: int,
-                channels_last: bool) -> tuple[int, int, int]:
-    """Of samples, channels and pixels."""
-    return (channels * pixels, *((1, channels) if channels_last else
-                                 (pixels, 1)))
+                channels_last: bool) -> tuple[int, int]:
+    """Of channels and pixels; not of samples, which for odd widths would be a
+    multiple of 16 for some sizes only, and another kernel."""
+    return (1, channels) if channels_last else (pixels, 1)
 
 
 class Launch:

@@ -45,7 +45,7 @@ class SRUOnlyPlan(SRUPlan):
     def part_strides(self) -> tuple[int, int, int, int]:
         return tuple(
             stride for width in self.widths for stride in map_strides(
-                width, self.pixels, self.channels_last)[1:])
+                width, self.pixels, self.channels_last))
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -110,8 +110,8 @@ def softmax_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def fuse_kernel(
-        squeezed, coefficients, packed, y, C, H, W, HO, WO, U, T, REST, on,
-        oc, op, KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr,
+        squeezed, coefficients, packed, y, C, H, W, HO, WO, U, T, REST, oc,
+        op, KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr,
         SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
         DH: tl.constexpr, DW: tl.constexpr, G: tl.constexpr,
         PRECISION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
@@ -181,5 +181,5 @@ def fuse_kernel(
                              WIDTH, SH, SW)
         acc += tl.load(of + C, c_mask, 0.)[None, :] * passed.to(tl.float32)
     out = acc + tl.load(of + 2 * C, c_mask, 0.)[None, :]
-    tl.store(y + n * on + q[:, None] * op + c[None, :] * oc,
+    tl.store(y + n * C * HO * WO + q[:, None] * op + c[None, :] * oc,
              out.to(y.dtype.element_ty), q_mask[:, None] & c_mask[None, :])

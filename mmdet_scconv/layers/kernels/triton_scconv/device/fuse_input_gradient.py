@@ -50,7 +50,7 @@ def constants_kernel(constants, seen_constants, gwc, pwc1, pwc2, C, U, T,
 @triton.jit(do_not_specialize=SIZES)
 def fuse_input_gradient_kernel(
         dy, coefficients, packed, seen_constants, d_squeezed,
-        C, H, W, HO, WO, U, T, REST, gn, gc, gp,
+        C, H, W, HO, WO, U, T, REST, gc, gp,
         KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr,
         SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
         DH: tl.constexpr, DW: tl.constexpr, G: tl.constexpr,
@@ -69,7 +69,7 @@ def fuse_input_gradient_kernel(
     in_group = tl.cdiv(UG, BN)
     group = tl.program_id(0) // in_group
     dtype = d_squeezed.dtype.element_ty
-    dy_n = dy + n * gn
+    dy_n = dy + n * C * HO * WO
     of_constants = seen_constants + n * ROWS * (U + T)
     share = pool_share(p, p_mask, H, W, SH, SW)
     at = y // SH * WO + x // SW

@@ -13,7 +13,7 @@ from .shared import (
 
 @triton.jit(do_not_specialize=SIZES)
 def fuse_weight_gradient_kernel(
-        dy, squeezed, partial, C, H, W, HO, WO, U, T, N, gn, gc, gp,
+        dy, squeezed, partial, C, H, W, HO, WO, U, T, N, gc, gp,
         KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr,
         SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
         DH: tl.constexpr, DW: tl.constexpr, G: tl.constexpr,
@@ -61,7 +61,7 @@ def fuse_weight_gradient_kernel(
         q_mask = q < HO * WO
         oy = q // WO
         ox = q % WO
-        d = tl.load(dy + n * gn + q[:, None] * gp + c[None, :] * gc,
+        d = tl.load(dy + n * C * HO * WO + q[:, None] * gp + c[None, :] * gc,
                     q_mask[:, None] & c_mask[None, :], 0.)
         iy = (oy * SH)[:, None] + offset_y[None, :]
         ix = (ox * SW)[:, None] + offset_x[None, :]

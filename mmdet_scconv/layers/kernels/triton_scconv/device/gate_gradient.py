@@ -128,7 +128,7 @@ def store_sums(to, c1, half_mask, C, sum1, sum2, product1, product2):
 @triton.jit(do_not_specialize=SIZES)
 def gate_sums_kernel(
         x, affine, d_squeezed, partial, up_weight, up_gamma, up_var,
-        low_weight, low_gamma, low_var, C, pixels, up_channels, sn, sc, sp,
+        low_weight, low_gamma, low_var, C, pixels, up_channels, sc, sp,
         up_eps, low_eps, threshold, U, T, UP: tl.constexpr,
         TP: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
         BP: tl.constexpr, BK: tl.constexpr):
@@ -138,6 +138,7 @@ def gate_sums_kernel(
     block = tl.program_id(1)
     blocks = tl.num_programs(1)
     HALF = C // 2
+    x += n * C * pixels
     c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2 = channels_of_program(
         affine + n * 4 * C, C, BK)
     up_1, low_2, up_2, low_1 = scaled_squeezes(
@@ -155,8 +156,8 @@ def gate_sums_kernel(
             d_squeezed + n * pixels * (U + T), p, p_mask, U, T, up_1, low_2,
             up_2, low_1, EVEN, PRECISION, UP, TP)
         x1, x2, logit1, logit2, _, _ = gradients_of_block(
-            x + n * sn, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1,
-            b1, a2, b2, threshold)
+            x, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1, b1, a2, b2,
+            threshold)
         sum1 += logit1
         sum2 += logit2
         product1 += logit1 * (x1 - m1[None, :])
@@ -214,7 +215,7 @@ def load_group_means(means, c1, half_mask, C, GROUPS: tl.constexpr):
 @triton.jit(do_not_specialize=SIZES)
 def gate_input_gradient_kernel(
         x, affine, d_squeezed, group_means, dx, up_weight, up_gamma, up_var,
-        low_weight, low_gamma, low_var, C, pixels, up_channels, sn, sc, sp,
+        low_weight, low_gamma, low_var, C, pixels, up_channels, sc, sp,
         up_eps, low_eps, threshold, U, T, UP: tl.constexpr,
         TP: tl.constexpr, GROUPS: tl.constexpr, EVEN: tl.constexpr,
         PRECISION: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr):
@@ -223,6 +224,8 @@ def gate_input_gradient_kernel(
     block = tl.program_id(1)
     blocks = tl.num_programs(1)
     HALF = C // 2
+    x += n * C * pixels
+    dx += n * C * pixels
     c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2 = channels_of_program(
         affine + n * 4 * C, C, BK)
     g1, k1, g2, k2 = load_group_means(group_means + n * 2 * GROUPS, c1,
@@ -238,9 +241,9 @@ def gate_input_gradient_kernel(
             d_squeezed + n * pixels * (U + T), p, p_mask, U, T, up_1, low_2,
             up_2, low_1, EVEN, PRECISION, UP, TP)
         x1, x2, logit1, logit2, direct1, direct2 = gradients_of_block(
-            x + n * sn, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1,
-            b1, a2, b2, threshold)
+            x, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1, b1, a2, b2,
+            threshold)
         grad1 = norm_gradient(x1, a1, m1, r1, logit1, direct1, g1, k1)
         grad2 = norm_gradient(x2, a2, m2, r2, logit2, direct2, g2, k2)
-        store_map(dx + n * sn, grad1, p, p_mask, c1, half_mask, sc, sp)
-        store_map(dx + n * sn, grad2, p, p_mask, c1 + HALF, half_mask, sc, sp)
+        store_map(dx, grad1, p, p_mask, c1, half_mask, sc, sp)
+        store_map(dx, grad2, p, p_mask, c1 + HALF, half_mask, sc, sp)

@@ -73,6 +73,14 @@ def load_halves(x, p, pixel_mask, c1, half_mask, HALF, sc, sp):
 
 
 @triton.jit
+def load_map(of, p, pixel_mask, c, c_mask, sc, sp):
+    """The channels c of a map of one sample, in float32: (pixels,
+    channels)."""
+    return tl.load(of + p[:, None] * sp + c[None, :] * sc,
+                   pixel_mask[:, None] & c_mask[None, :], 0.).to(tl.float32)
+
+
+@triton.jit
 def store_map(to, values, p, pixel_mask, c, c_mask, sc, sp):
     """The channels c of a map of one sample: (pixels, channels)."""
     tl.store(to + p[:, None] * sp + c[None, :] * sc,

@@ -16,7 +16,7 @@ from .shared import (
 
 
 @triton.jit(do_not_specialize=SIZES)
-def moments_kernel(x, partial, C, pixels, sn, sc, sp, GROUPS: tl.constexpr,
+def moments_kernel(x, partial, C, pixels, sc, sp, GROUPS: tl.constexpr,
                    CP: tl.constexpr, GP: tl.constexpr, BP: tl.constexpr):
     """Count, mean and sum of squared deviations of each group, for each
     block of pixels: (N, blocks, 3, GROUPS)."""
@@ -25,7 +25,7 @@ def moments_kernel(x, partial, C, pixels, sn, sc, sp, GROUPS: tl.constexpr,
     blocks = tl.num_programs(0)
     c = tl.arange(0, CP)
     p = block * BP + tl.arange(0, BP)
-    at = x + n * sn + c[None, :] * sc
+    at = x + n * C * pixels + c[None, :] * sc
     mask = (p < pixels)[:, None] & (c < C)[None, :]
     v = tl.load(at + p[:, None] * sp, mask, 0.).to(tl.float32)
     # what is near the mean keeps the difference of moments well-conditioned
@@ -132,7 +132,7 @@ def squeeze_kernel(
         x, moments, affine, squeezed, sums, gn_weight, gn_bias,
         up_weight, up_bias, up_gamma, up_beta, up_mean, up_var,
         low_weight, low_bias, low_gamma, low_beta, low_mean, low_var,
-        H, W, HO, WO, up_channels, U, T, moment_blocks, sn, sc, sp, gn_eps,
+        H, W, HO, WO, up_channels, U, T, moment_blocks, sc, sp, gn_eps,
         up_eps, low_eps, threshold, C: tl.constexpr, KH: tl.constexpr,
         KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
         PH: tl.constexpr, PW: tl.constexpr, DH: tl.constexpr,
@@ -149,6 +149,7 @@ def squeeze_kernel(
     n = tl.program_id(1)
     blocks = tl.num_programs(0)
     pixels = H * W
+    x += n * C * pixels
     HALF: tl.constexpr = C // 2
     dtype = squeezed.dtype.element_ty
     u = tl.arange(0, UP)
@@ -182,8 +183,7 @@ def squeeze_kernel(
         for k in range(0, HALF, BK):
             c1 = k + tl.arange(0, BK)
             c_mask = c1 < HALF
-            x1, x2 = load_halves(x + n * sn, p, pixel_mask, c1, c_mask, HALF,
-                                 sc, sp)
+            x1, x2 = load_halves(x, p, pixel_mask, c1, c_mask, HALF, sc, sp)
             if FIRST:
                 a1, b1, a2, b2 = affine_of_halves(
                     affine_n, start == 0, c1, c_mask, means, rstds, gn_weight,

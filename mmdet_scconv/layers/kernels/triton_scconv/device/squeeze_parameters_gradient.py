@@ -16,7 +16,7 @@ from .shared import (
 @triton.jit(do_not_specialize=SIZES)
 def squeeze_weight_gradient_kernel(
         x, affine, d_squeezed, partial, C, pixels, up_channels, U, T, N,
-        sn, sc, sp, threshold, EVEN: tl.constexpr, PRECISION: tl.constexpr,
+        sc, sp, threshold, EVEN: tl.constexpr, PRECISION: tl.constexpr,
         BP: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
     """Products of the squeezed maps' gradients with the gate's output, for
     each split of the pixels: (splits, U + T, C + 1), the last column the sum
@@ -44,8 +44,8 @@ def squeeze_weight_gradient_kernel(
         for start in range(split * BP, pixels, splits * BP):
             p = start + tl.arange(0, BP)
             p_mask = p < pixels
-            x1, x2 = load_halves(x + n * sn, p, p_mask, c1, c_mask, HALF, sc,
-                                 sp)
+            x1, x2 = load_halves(x + n * C * pixels, p, p_mask, c1, c_mask,
+                                 HALF, sc, sp)
             h1, h2 = gate(x1, x2, a1[None, :], b1[None, :], a2[None, :],
                           b2[None, :], threshold)
             d = tl.load(

@@ -13,7 +13,14 @@ from .gate_gradient import (
     norm_gradient,
     store_sums,
 )
-from .shared import SIZES, gamma_sum, gate, load_halves, store_map
+from .shared import (
+    SIZES,
+    gamma_sum,
+    gate,
+    load_halves,
+    load_map,
+    store_map,
+)
 from .squeeze import affine_of_halves, group_statistics
 from .squeeze_parameters_gradient import sru_parameters_gradient
 
@@ -21,7 +28,7 @@ from .squeeze_parameters_gradient import sru_parameters_gradient
 @triton.jit(do_not_specialize=SIZES)
 def sru_kernel(
         x, moments, affine, up, low, gn_weight, gn_bias, pixels,
-        moment_blocks, up_channels, sn, sc, sp, uc, us, lc, ls, gn_eps,
+        moment_blocks, up_channels, sc, sp, uc, us, lc, ls, gn_eps,
         threshold, C: tl.constexpr, GROUPS: tl.constexpr, GP: tl.constexpr,
         MIN_SUM: tl.constexpr, EVEN: tl.constexpr, CP: tl.constexpr,
         BP: tl.constexpr, BK: tl.constexpr, BB: tl.constexpr):
@@ -40,13 +47,13 @@ def sru_kernel(
     a1, b1, a2, b2 = affine_of_halves(
         affine + n * 4 * C, block == 0, c1, half_mask, means, rstds,
         gn_weight, gn_bias, total_gamma, C, C // GROUPS, True, GP)
+    x += n * C * pixels
     up += n * up_channels * pixels
     low += n * (C - up_channels) * pixels
     for start in range(block * BP, pixels, blocks * BP):
         p = start + tl.arange(0, BP)
         p_mask = p < pixels
-        x1, x2 = load_halves(x + n * sn, p, p_mask, c1, half_mask, HALF, sc,
-                             sp)
+        x1, x2 = load_halves(x, p, p_mask, c1, half_mask, HALF, sc, sp)
         h1, h2 = gate(x1, x2, a1[None, :], b1[None, :], a2[None, :],
                       b2[None, :], threshold)
         store_parts(up, low, h1, h2, p, p_mask, c1, half_mask, HALF,
@@ -69,13 +76,6 @@ def store_parts(up, low, h1, h2, p, p_mask, c1, half_mask, HALF, up_channels,
 
 
 @triton.jit
-def load_map(part, p, p_mask, c, c_mask, sc, sp):
-    """The channels c of a part: (pixels, channels), float32."""
-    return tl.load(part + p[:, None] * sp + c[None, :] * sc,
-                   p_mask[:, None] & c_mask[None, :], 0.).to(tl.float32)
-
-
-@triton.jit
 def load_parts(up, low, p, p_mask, c1, half_mask, HALF, up_channels, uc, us,
                lc, ls, EVEN: tl.constexpr):
     """Both halves, from both parts."""
@@ -93,7 +93,7 @@ def load_parts(up, low, p, p_mask, c1, half_mask, HALF, up_channels, uc, us,
 
 @triton.jit(do_not_specialize=SIZES)
 def sru_sums_kernel(x, affine, d_up, d_low, partial, C, pixels, up_channels,
-                    sn, sc, sp, uc, us, lc, ls, threshold,
+                    sc, sp, uc, us, lc, ls, threshold,
                     EVEN: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr):
     """As gate_sums_kernel, from the gradients of both parts."""
     n = tl.program_id(2)
@@ -102,6 +102,7 @@ def sru_sums_kernel(x, affine, d_up, d_low, partial, C, pixels, up_channels,
     HALF = C // 2
     c1, half_mask, a1, b1, a2, b2, m1, r1, m2, r2 = channels_of_program(
         affine + n * 4 * C, C, BK)
+    x += n * C * pixels
     d_up += n * up_channels * pixels
     d_low += n * (C - up_channels) * pixels
     sum1 = tl.zeros([BP, BK], tl.float32)
@@ -114,8 +115,8 @@ def sru_sums_kernel(x, affine, d_up, d_low, partial, C, pixels, up_channels,
         d1, d2 = load_parts(d_up, d_low, p, p_mask, c1, half_mask, HALF,
                             up_channels, uc, us, lc, ls, EVEN)
         x1, x2, logit1, logit2, _, _ = gradients_of_block(
-            x + n * sn, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1,
-            b1, a2, b2, threshold)
+            x, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1, b1, a2, b2,
+            threshold)
         sum1 += logit1
         sum2 += logit2
         product1 += logit1 * (x1 - m1[None, :])
@@ -127,8 +128,8 @@ def sru_sums_kernel(x, affine, d_up, d_low, partial, C, pixels, up_channels,
 
 @triton.jit(do_not_specialize=SIZES)
 def sru_input_gradient_kernel(
-        x, affine, d_up, d_low, group_means, dx, C, pixels, up_channels, sn,
-        sc, sp, uc, us, lc, ls, threshold, GROUPS: tl.constexpr,
+        x, affine, d_up, d_low, group_means, dx, C, pixels, up_channels, sc,
+        sp, uc, us, lc, ls, threshold, GROUPS: tl.constexpr,
         EVEN: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr):
     """As gate_input_gradient_kernel, from the gradients of both parts."""
     n = tl.program_id(2)
@@ -139,6 +140,8 @@ def sru_input_gradient_kernel(
         affine + n * 4 * C, C, BK)
     g1, k1, g2, k2 = load_group_means(group_means + n * 2 * GROUPS, c1,
                                       half_mask, C, GROUPS)
+    x += n * C * pixels
+    dx += n * C * pixels
     d_up += n * up_channels * pixels
     d_low += n * (C - up_channels) * pixels
     for start in range(block * BP, pixels, blocks * BP):
@@ -147,12 +150,12 @@ def sru_input_gradient_kernel(
         d1, d2 = load_parts(d_up, d_low, p, p_mask, c1, half_mask, HALF,
                             up_channels, uc, us, lc, ls, EVEN)
         x1, x2, logit1, logit2, direct1, direct2 = gradients_of_block(
-            x + n * sn, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1,
-            b1, a2, b2, threshold)
+            x, d1, d2, p, p_mask, c1, half_mask, HALF, sc, sp, a1, b1, a2, b2,
+            threshold)
         grad1 = norm_gradient(x1, a1, m1, r1, logit1, direct1, g1, k1)
         grad2 = norm_gradient(x2, a2, m2, r2, logit2, direct2, g2, k2)
-        store_map(dx + n * sn, grad1, p, p_mask, c1, half_mask, sc, sp)
-        store_map(dx + n * sn, grad2, p, p_mask, c1 + HALF, half_mask, sc, sp)
+        store_map(dx, grad1, p, p_mask, c1, half_mask, sc, sp)
+        store_map(dx, grad2, p, p_mask, c1 + HALF, half_mask, sc, sp)
 
 
 @triton.jit(do_not_specialize=SIZES)
