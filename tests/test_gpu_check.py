@@ -56,12 +56,15 @@ def test_layers(tmp_path):
     code, output, errors = check('--device', 'cpu', '--out', tmp_path,
                                  'layers')
     assert code == 0, output + errors
-    for name, systems in (('inference', 4), ('training', 3)):
+    for name, task, count in (
+            ('inference', 'inference', 4 * 2),  # bf16 and fp32
+            ('training', 'training', 3 * 2),
+            ('batch-statistics', 'training', 3)):
         assert f'layers-{name}: done in' in output
         with open(tmp_path / f'layers-{name}.csv', newline='') as f:
             rows = list(csv.DictReader(f))
-        assert len(rows) == 2 * systems  # bf16 and fp32
-        assert all(row['case'].startswith(f'layer, {name}, eager')
+        assert len(rows) == count
+        assert all(row['case'].startswith(f'layer, {task}, eager')
                    for row in rows)
     summary = (tmp_path / 'summary.txt').read_text()
     assert summary.splitlines()[0].startswith('gpu_check on cpu: layers')
@@ -85,7 +88,8 @@ def test_on_a_gpu(stub):
         assert f'/{part}-' in calls
     for words in ('--execution eager cuda-graphs', '--dtype bf16 fp16 tf32',
                   '--batch 1 2 8', '--execution compile', '--device cuda',
-                  '--task training', ':textbook', ':deploy', 'demo.py'):
+                  '--task training', '--regime batch-statistics',
+                  ':textbook', ':deploy', 'demo.py'):
         assert words in calls, words
     trainings = [line for line in calls.splitlines() if 'train.py' in line]
     assert ['--amp' in line for line in trainings] == [False, True]

@@ -591,7 +591,7 @@ def test_launches(batch, monkeypatch):
 
 
 def test_launches_at_batch_statistics(monkeypatch):
-    """The reference: 48, and 70 backward."""
+    """The reference: 40, and 59 backward."""
     layer, _ = layers()
     layer.train()
     x = maps().requires_grad_()

@@ -188,6 +188,10 @@ run_layers() {
   bench layers-training 200 dense scconv scconv:textbook --part layer \
     --task training --regime norm-eval --execution "${modes[@]}" \
     --dtype "${dtypes[@]}"
+  # as the networks that `Swapped` is for train
+  bench layers-batch-statistics 60 dense scconv scconv:textbook --part layer \
+    --task training --regime batch-statistics --execution "${modes[@]}" \
+    --dtype "${dtypes[0]}"
 }
 
 run_backbones() {
