@@ -310,14 +310,7 @@ def test_a_batch_of_one_value():
 def test_a_compiler_gets_pytorchs_operators_at_batch_statistics():
     """It fuses them itself."""
     layer, definition = in_training(*layers())
-    found = Counter()
-
-    def count(graph, inputs):
-        found.update(operators(graph))
-        return make_boxed_func(graph)
-
-    compiled = torch.compile(
-        layer, backend=aot_autograd(fw_compiler=count), fullgraph=True)
+    compiled, found = compile_and_count(layer)
     x = maps(memory_format=torch.contiguous_format)
     assert_near(compiled(x), definition(x.double()), torch.float32)
     assert not found
@@ -385,16 +378,21 @@ def operators(graph):
         if 'mmdet_scconv' in str(node.target))
 
 
-def test_compiled_as_one_node():
-    layer, _ = layers()
+def compile_and_count(layer):
+    """The layer as one graph, and the operators in all that is compiled."""
     found = Counter()
 
     def count(graph, inputs):
         found.update(operators(graph))
         return make_boxed_func(graph)
 
-    compiled = torch.compile(
-        layer, backend=aot_autograd(fw_compiler=count), fullgraph=True)
+    return torch.compile(layer, backend=aot_autograd(fw_compiler=count),
+                         fullgraph=True), found
+
+
+def test_compiled_as_one_node():
+    layer, _ = layers()
+    compiled, found = compile_and_count(layer)
     x = maps()
     for a, e in zip(run(compiled, x)[1], run(layer, x)[1]):
         assert_near(a, e.double(), torch.float32)
