@@ -153,10 +153,12 @@ why_no_stack() {
 
 if [[ $device == cuda ]]; then
   size=(--batch 1 2 8 --rounds 9)
+  largest=8
   modes=(eager cuda-graphs)
   dtypes=(bf16 fp16 tf32)  # the most important one first
 else
   size=(--batch 1 --shape 64 96 --rounds 1)
+  largest=1
   modes=(eager)
   dtypes=(bf16 fp32)
 fi
@@ -191,7 +193,7 @@ run_layers() {
   # as the networks that `Swapped` is for train
   bench layers-batch-statistics 60 dense scconv scconv:textbook --part layer \
     --task training --regime batch-statistics --execution "${modes[@]}" \
-    --dtype "${dtypes[0]}"
+    --dtype "${dtypes[0]}" --batch "$largest"
 }
 
 run_backbones() {
