@@ -17,14 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
-from mmdet.datasets import CocoDataset, VOCDataset
-from mmdet.models.backbones import CSPNeXt, ResNet
-from mmdet.visualization import DetLocalVisualizer
-from mmengine.logging import MessageHub
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
+
+# PyTorch and MMDetection are imported inside functions: the process of xdist
+# that starts the workers, and waits for it, uses neither.
 
 # Before the package looks for its kernel there: the tests neither use the
 # user's cache nor write to it. xdist's workers inherit it.
@@ -185,6 +181,7 @@ def environment_is_kept():
 @pytest.fixture(autouse=True)
 def default_scope():
     """Restore the default scope, which a runner sets to its own."""
+    from mmengine.registry import DefaultScope
     DefaultScope.get_instance(f'test{time.time_ns()}', scope_name='mmdet')
 
 
@@ -193,6 +190,9 @@ def no_runner_before():
     """A runner also leaves its visualizer and its messages behind: the next
     one would get those of the same name, and its hooks the visualizer whose
     name was new last."""
+    from mmdet.visualization import DetLocalVisualizer
+    from mmengine.logging import MessageHub
+    from mmengine.visualization import Visualizer
     for cls in (Visualizer, DetLocalVisualizer, MessageHub):
         cls._instance_dict.clear()
 
@@ -201,6 +201,8 @@ def no_runner_before():
 def data_home(tmp_path_factory):
     """A folder outside the repository whose ``data/`` holds two images of
     each data set that a config names."""
+    from mmdet.datasets import CocoDataset, VOCDataset
+
     from mmdet_scconv.datasets import make_digits
     home = tmp_path_factory.mktemp('home')
     data = home / 'data'
@@ -229,6 +231,9 @@ def data_home(tmp_path_factory):
 def torch_home(tmp_path_factory):
     """A torch cache that holds the ImageNet checkpoints by name (random
     weights), as on a machine without network."""
+    import torch
+    from mmdet.models.backbones import CSPNeXt, ResNet
+
     from mmdet_scconv.pretrained.download import cached_file
     home = tmp_path_factory.mktemp('torch_home')
     checkpoints = home / 'hub' / 'checkpoints'
