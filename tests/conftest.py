@@ -1,5 +1,7 @@
 """Tiny data sets in the layouts that the configs name, and weights."""
 import atexit
+import functools
+import gc
 import importlib.util
 import io
 import json
@@ -168,6 +170,24 @@ def same_environment():
                if before.get(name) != after.get(name)
                and not name.startswith('PYTEST_')}
     assert changed <= SET_BY_TOOLS
+
+
+@pytest.fixture(scope='session', autouse=True)
+def modules_are_no_garbage():
+    """Let Python's garbage collector pass over all that was imported, which it
+    would look through each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def index_is_read_once():
+    """MMDetection's list of its configs: 100 files, which MMEngine reads for
+    each ``mmdet::`` in a config."""
+    from mmengine.config import utils
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, 'load', functools.cache(utils.load))
+        yield
 
 
 @pytest.fixture(autouse=True)
