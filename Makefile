@@ -9,16 +9,25 @@ READY := $(VENV)/ready
 READY_FOR_TESTS := $(VENV)/ready_for_tests
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint env
+.PHONY: demo test test-most test-kernels test-slow lint env
 demo: $(READY)
 	$(RUN) tools/demo.py
 
-# two processes of one thread each; the GPU's kernels in Triton's interpreter
+# Two processes of one thread each. A third one runs the GPU's kernels in
+# Triton's interpreter, which is chosen for a whole process; what it prints
+# comes in one piece.
 test: $(READY_FOR_TESTS) lint
+	@$(MAKE) --no-print-directory -j 2 test-most test-kernels
+
+test-most: $(READY_FOR_TESTS)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2 --dist worksteal \
 		--timeout 300
-	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(RUN) -m pytest -m "not slow" \
-		-n 2 --timeout 300 --noconftest tests/test_layers/test_triton.py
+
+test-kernels: $(READY_FOR_TESTS)
+	@printed=$$(OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(RUN) -m pytest \
+		-m "not slow" --timeout 300 --noconftest \
+		tests/test_layers/test_triton.py 2>&1); \
+	code=$$?; printf '\n%s\n' "$$printed"; exit $$code
 
 test-slow: $(READY_FOR_TESTS)
 	$(RUN) -m pytest -m slow
