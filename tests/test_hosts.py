@@ -1,6 +1,6 @@
 """The watch over other machines; two of them: test_two_hosts.py."""
+import multiprocessing
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -9,7 +9,15 @@ import pytest
 from torch.distributed import PrefixStore, TCPStore
 
 from mmdet_scconv import hosts
-from mmdet_scconv.hosts import FINISHED, HostWatch, watched_hosts
+from mmdet_scconv.hosts import (
+    FINISHED,
+    HostWatch,
+    die_with_parent,
+    watched_hosts,
+)
+
+# processes that need not import anything
+FORK = multiprocessing.get_context('fork')
 
 
 @pytest.fixture
@@ -107,16 +115,23 @@ def test_one_host_needs_no_watch(monkeypatch, count, seconds):
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='asks the Linux kernel')
 def test_a_worker_ends_with_its_parent():
-    child = ('from mmdet_scconv.hosts import die_with_parent; import os, time;'
-             'die_with_parent(); print(os.getpid(), flush=True);'
-             'time.sleep(60)')
-    parent = subprocess.Popen(
-        [sys.executable, '-c', 'import subprocess, sys;'
-         f'subprocess.run([sys.executable, "-c", {child!r}])'],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    pid = next(int(line) for line in parent.stdout if line.strip().isdigit())
+    def work(sender):
+        die_with_parent()
+        sender.send(os.getpid())
+        time.sleep(60)
+
+    def start(sender):
+        worker = FORK.Process(target=work, args=(sender, ))
+        worker.start()
+        worker.join()
+
+    receiver, sender = FORK.Pipe(duplex=False)
+    parent = FORK.Process(target=start, args=(sender, ))
+    parent.start()
+    assert receiver.poll(20)
+    pid = receiver.recv()
     parent.kill()
-    parent.wait()
+    parent.join()
     deadline = time.monotonic() + 20
     while os.path.exists(f'/proc/{pid}'):
         assert time.monotonic() < deadline

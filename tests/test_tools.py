@@ -86,8 +86,7 @@ def test_train_writes_a_checkpoint(checkpoint):
 
 def test_test(tool, checkpoint):
     _, output = tool('test.py', CONFIG, checkpoint, '--work-dir', 'out dir',
-                     '--out', 'results.pkl', '--show-dir', 'shown', *SMALL,
-                     fresh=True)
+                     '--out', 'results.pkl', '--show-dir', 'shown', *SMALL)
     assert 'coco/bbox_mAP_50' in output
     assert (tool.folder / 'results.pkl').is_file()
     shown = list(tool.folder.glob('out dir/*/shown/*.jpg'))
@@ -215,8 +214,7 @@ def test_resume_after_kill(tool):
     good = (tool.folder / 'run/epoch_1.pth').read_bytes()
     damaged.write_bytes(good[:len(good) // 2])
     (tool.folder / 'run/last_checkpoint').write_text('run/epoch_2.pth')
-    _, output = tool('train.py', CONFIG, '--resume', *options,
-                     fresh=True)
+    _, output = tool('train.py', CONFIG, '--resume', *options)
     assert 'run/epoch_2.pth is damaged' in output
     assert 'resumed epoch: 1, iter: 8' in output
     assert 'Epoch(train) [1]' not in output

@@ -1,6 +1,7 @@
 """Runs of a table, with scripts in place of train.py and test.py."""
 import fcntl
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ from mmdet_scconv.paper.work_dirs import (
     test_metrics as metrics_of,
 )
 
+# a process that need not import anything
+FORK = multiprocessing.get_context('fork')
 CONFIG = '''
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
 model = dict(backbone=dict(type='SCConvResNet', depth=18))
@@ -166,24 +169,24 @@ def wait_for(condition):
     raise AssertionError('did not happen within 60 s')
 
 
+def start_in_a_session(run):
+    os.setsid()
+    # what a shell starts in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start(run)
+
+
 @pytest.mark.parametrize('signal_number', [signal.SIGINT, signal.SIGKILL])
 def test_killed_run_is_resumed(run, signal_number):
     """A training never goes on unseen beside a second one: it ends with its
     parent, or holds the lock."""
     os.makedirs(run.work_dir)
     Path(run.path('hang1.val')).touch()
-    code = ('import signal\n'
-            # what a shell starts in the background ignores it
-            'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
-            'from mmdet_scconv.paper.runs import *\n'
-            f'run = {run!r}\n'
-            f'execute(run, {tools_of(run)!r}, 0, lambda: None)\n')
-    parent = subprocess.Popen([sys.executable, '-c', code],
-                              stderr=subprocess.DEVNULL,
-                              start_new_session=True)
+    parent = FORK.Process(target=start_in_a_session, args=(run, ))
+    parent.start()
     wait_for(lambda: trained(run.work_dir, 'epoch') == 1)
-    parent.send_signal(signal_number)
-    parent.wait()
+    os.kill(parent.pid, signal_number)
+    parent.join()
     os.remove(run.path('hang1.val'))
     if signal_number == signal.SIGKILL:
         with pytest.raises(RunError, match='another process is working'):
