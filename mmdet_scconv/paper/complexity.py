@@ -160,6 +160,11 @@ def without_checkpoint(cfg: dict) -> ConfigDict:
     return cfg
 
 
+def where_counted(mmengine: bool) -> torch.device:
+    """Where to build what is counted; random weights take longest."""
+    return torch.device('cpu' if mmengine else 'meta')
+
+
 def count_classifier(backbone: dict,
                      shape: tuple[int, int],
                      mmengine: bool = False,
@@ -178,8 +183,9 @@ def count_classifier(backbone: dict,
 @functools.cache  # tables share rows
 def _count_classifier(backbone: str, shape: tuple[int, int], mmengine: bool,
                       num_classes: int) -> Complexity:
-    net = ImageClassifier(
-        without_checkpoint(json.loads(backbone)), num_classes)
+    with where_counted(mmengine):
+        net = ImageClassifier(
+            without_checkpoint(json.loads(backbone)), num_classes)
     return count(net, shape, mmengine, device='meta')
 
 
@@ -187,9 +193,9 @@ def count_backbone(backbone: dict,
                    shape: tuple[int, int],
                    mmengine: bool = False) -> Complexity:
     """Count a backbone alone, or an ``ImageClassifier``."""
-    return count(
-        MODELS.build(without_checkpoint(backbone)), shape, mmengine,
-        device='meta')
+    with where_counted(mmengine):
+        net = MODELS.build(without_checkpoint(backbone))
+    return count(net, shape, mmengine, device='meta')
 
 
 def count_detector(model: dict,
