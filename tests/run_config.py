@@ -71,7 +71,8 @@ def run(config, fit=True):
     cfg.param_scheduler = None
     # without the warm-up, two full steps ruin random weights
     cfg.optim_wrapper.optimizer.lr = 1e-5
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False)
+    cfg.default_hooks.checkpoint = dict(
+        type='CheckpointHook', by_epoch=False, save_optimizer=False)
     cfg.work_dir = 'work_dir'
     runner = Runner.from_cfg(cfg)
     runner.train()
