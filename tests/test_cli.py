@@ -1,6 +1,7 @@
 import argparse
 import os.path as osp
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,6 +103,26 @@ def test_process_group_is_left(tmp_path):
     with leaving_process_group():
         join_group(tmp_path)
     assert not dist.is_initialized()
+
+
+def threads_of_gloo():
+    names = (task.joinpath('comm').read_text()
+             for task in Path('/proc/self/task').iterdir())
+    return [name for name in names if 'gloo' in name]
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_threads_end_with_the_group(tmp_path):
+    """Also where garbage, as a runner is at the end, still holds the model
+    that holds the group: a process whose threads run is sometimes aborted
+    when it ends."""
+    with leaving_process_group():
+        join_group(tmp_path)
+        garbage = [torch.nn.parallel.DistributedDataParallel(
+            torch.nn.Linear(1, 1))]
+        garbage.append(garbage)
+        del garbage
+    assert not threads_of_gloo()
 
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])

@@ -1,4 +1,5 @@
 """Training in several processes: on CPUs, and the end of the processes."""
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -47,7 +48,8 @@ def leaving_process_group() -> Iterator[None]:
     of each tool that a launcher starts.
 
     A process that ends while threads of gloo are alive is sometimes aborted,
-    although its work is done.
+    although its work is done. They live as long as anything holds the group:
+    here a runner's model, until Python's garbage collector finds the runner.
     """
     failed = True
     try:
@@ -59,3 +61,4 @@ def leaving_process_group() -> Iterator[None]:
         if dist.is_available() and dist.is_initialized() and not (
                 failed and dist.get_backend() == 'nccl'):
             dist.destroy_process_group()
+            gc.collect()
