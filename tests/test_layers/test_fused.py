@@ -11,6 +11,7 @@ from reference import randomise
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from mmdet_scconv.layers import SCConv
 from mmdet_scconv.layers.fused.affine_cru import add_points
@@ -87,6 +88,21 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
         bound = max(1e-4 * expected.norm(),
                     10 * (by_reference.double() - expected).norm())
         assert (actual.double() - expected).norm() < bound
+
+
+@pytest.mark.parametrize('by_kernel', [False, True])
+def test_checkpointing(kernel, by_kernel, monkeypatch):
+    """At batch statistics; each saved tensor may be read once."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
+    fused, _ = pair(training=True)
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+
+    def checkpointed(x):
+        return checkpoint(fused, x, use_reentrant=False)
+
+    checkpointed.parameters = fused.parameters
+    for actual, expected in zip(run(checkpointed, x)[1], run(fused, x)[1]):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('autocast', [True, False])

@@ -4,6 +4,7 @@ Nothing is launched; in most tests nothing is compiled either, what would be
 is counted.
 """
 import contextlib
+import math
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mmdet_scconv.layers.kernels import (  # noqa: E402
     compare,
     gpu,
     gpu_batches,
-)  # noqa: E402
+)
 
 pytestmark = pytest.mark.skipif(
     not gpu.HAS_TRITON or gpu.INTERPRETED,
@@ -114,16 +115,30 @@ def test_any_size_is_compiled_once(use, forms):
     assert len(forms) == (15 if use == 'training' else 5), sorted(forms)
 
 
-def run_at_batch_statistics(conv, size, layout=torch.channels_last, batch=2):
-    x = torch.empty(batch, conv.in_channels, *size, dtype=torch.bfloat16).to(
-        memory_format=layout)
-    parts = gpu_batches.sru_by_kernels(conv, x.requires_grad_())
-    # without the convolutions, which would want weights of bfloat16
-    half = torch.empty_like(parts[0]).requires_grad_()
-    whole = torch.empty_like(x).requires_grad_()
-    out = gpu_batches.run_end_of_cru(conv.cru, whole, whole, half, half)
+def run_at_batch_statistics(conv, size, layout=torch.channels_last, batch=2,
+                            begin=0):
+    """Without the convolutions, which would want weights of bfloat16.
+
+    Args:
+        begin (int): Element of their memory at which maps and gradients do.
+    """
+    def maps(channels):
+        shape = batch, channels, *size
+        if layout == torch.channels_last:
+            shape = batch, *size, channels
+        x = torch.empty(math.prod(shape) + begin, dtype=torch.bfloat16)
+        x = x[begin:].view(shape)
+        return x.permute(0, 3, 1, 2) if layout == torch.channels_last else x
+
+    def inputs(*widths):
+        return [maps(width).requires_grad_() for width in widths]
+
+    channels = conv.in_channels
+    parts = gpu_batches.sru_by_kernels(conv, *inputs(channels))
+    out = gpu_batches.run_end_of_cru(conv.cru, *inputs(
+        channels, channels, channels // 2, channels // 2))
     torch.autograd.backward([*parts, out], [
-        torch.empty_like(t) for t in (*parts, out)])
+        maps(t.shape[1]) for t in (*parts, out)])
 
 
 @pytest.mark.parametrize('channels', [64, 24])
@@ -186,6 +201,35 @@ def test_parameters_that_begin_anywhere(use, monkeypatch, nothing_launched):
     run(conv, use, (5, 7))
     assert launched and not any(
         array.data_ptr() % 16 for array in launched)
+
+
+def test_what_begins_anywhere_at_batch_statistics(monkeypatch, forms):
+    launched = []
+    monkeypatch.setattr(triton_scconv.Launch, 'compile', lambda *args: None)
+    monkeypatch.setattr(triton_scconv.Launch, '__call__',
+                        lambda self, *arrays, **_: launched.extend(arrays))
+    conv = layer().train()
+    for tensor in (*conv.parameters(), *conv.buffers()):
+        buffer = torch.empty(tensor.numel() + 1, dtype=tensor.dtype)
+        tensor.data = buffer[1:].view(tensor.shape)
+        assert tensor.data_ptr() % 16
+    run_at_batch_statistics(conv, (5, 7), begin=1)
+    assert launched and not any(
+        array.data_ptr() % 16 for array in launched)
+
+
+@pytest.mark.parametrize('name', ['sru.gn.bias', 'cru.bn2.bias',
+                                  'cru.bn1.running_var'])
+def test_plans_of_other_types(name, forms):
+    """A launch that was compiled for one type is not used for another."""
+    conv = layer().train()
+    run_at_batch_statistics(conv, (5, 7))
+    before = plan.make_plan.cache_info().misses
+    tensor = {**dict(conv.named_parameters()),
+              **dict(conv.named_buffers())}[name]
+    tensor.data = tensor.double()
+    run_at_batch_statistics(conv, (5, 7))
+    assert plan.make_plan.cache_info().misses > before
 
 
 def test_a_launch_that_was_compiled():

@@ -48,10 +48,11 @@ class SRUGate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor):
         groups, eps, threshold = ctx.options
-        if len(ctx.saved_tensors) == 4:  # of the kernel
+        saved = ctx.saved_tensors  # once: checkpointing counts
+        if len(saved) == 4:  # of the kernel
             return *torch.ops.mmdet_scconv.sru_gate_backward(
-                *grads, *ctx.saved_tensors, threshold), None, None, None
-        x, weight, bias = ctx.saved_tensors
+                *grads, *saved, threshold), None, None, None
+        x, weight, bias = saved
         dtype = x.dtype
         # the native calls expect all maps in one layout, which on GPUs must
         # be the contiguous one

@@ -69,10 +69,11 @@ def largest_difference(subject: Subject, channels: int, use: Use) -> float:
 
     Args: See :func:`compare`.
     """
-    layer = copy.deepcopy(subject.layer).cpu().requires_grad_(use.gradients)
+    layer = copy_of(subject.layer).cpu().requires_grad_(use.gradients)
     with torch.random.fork_rng(devices=[]), torch.autocast(
-            use.device.type, enabled=False):
-        torch.manual_seed(0)
+            use.device.type, enabled=False), \
+            torch.autograd.graph.saved_tensors_hooks(keep, keep):
+        torch.default_generator.manual_seed(0)  # not those of GPUs
         randomise(layer)
         # an odd height, and a number of pixels that Triton knows to be a
         # multiple of 16, as those of most images
@@ -88,6 +89,18 @@ def largest_difference(subject: Subject, channels: int, use: Use) -> float:
         for e, a in zip(expected, actual)
     ]
     return max(d if math.isfinite(d) else math.inf for d in differences)
+
+
+def keep(saved: Tensor) -> Tensor:
+    """In place of hooks that are on: of checkpointing, which counts."""
+    return saved
+
+
+def copy_of(layer: nn.Module) -> nn.Module:
+    """Also of one whose parameters are outputs of something."""
+    return copy.deepcopy(layer, {
+        id(tensor): nn.Parameter(tensor.detach().clone())
+        for tensor in layer.parameters()})
 
 
 def randomise(layer: nn.Module) -> None:
@@ -117,7 +130,8 @@ def in_dtype(kernels: Function, use: Use) -> Function:
 
 def results(layer: nn.Module, x: Tensor, function: Function,
             gradients: bool) -> list[Tensor]:
-    """Output, and gradients of a random sum of it: float64, on the CPU."""
+    """Output, gradients of a random sum of it, and running statistics:
+    float64, on the CPU."""
     with torch.enable_grad() if gradients else torch.no_grad():
         x.requires_grad_(gradients)
         out = function(layer, x)
@@ -131,4 +145,5 @@ def results(layer: nn.Module, x: Tensor, function: Function,
             inputs = [x, *(parameter for name, parameter
                            in layer.named_parameters() if name != 'bias')]
             found += torch.autograd.grad((out * weights).sum(), inputs)
-    return [t.double().cpu() for t in found]
+    found += filter(Tensor.is_floating_point, layer.buffers())
+    return [t.detach().double().cpu() for t in found]

@@ -27,6 +27,11 @@ HAS_TRITON = importlib.util.find_spec('triton') is not None
 INTERPRETED = HAS_TRITON and os.environ.get('TRITON_INTERPRET') == '1'
 device_of = attrgetter('device')
 LIMIT = 2**31  # of the elements of a map: the kernels count in int32
+GRID_LIMIT = 2**16  # of CUDA: samples are a dimension of the grid
+# what make_fx and AOTAutograd trace with
+TRACING = (torch._C._TorchDispatchModeKey.PROXY,
+           torch._C._TorchDispatchModeKey.FUNCTIONAL,
+           torch._C._TorchDispatchModeKey.FAKE)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -65,10 +70,16 @@ def has_running_statistics(conv: nn.Module) -> bool:
         norm = cru[name]
         if not (isinstance(norm, _BatchNorm) and not norm.training
                 and norm._buffers['running_mean'] is not None
-                # a DataParallel replica's parameters are plain attributes
-                and norm._parameters.get('weight') is not None):
+                and has_affine(norm)):
             return False
     return True
+
+
+def has_affine(norm: nn.Module) -> bool:
+    """Whether a norm has a weight and a bias. In a DataParallel replica they
+    are plain attributes, and do not count."""
+    return (norm._parameters.get('weight') is not None
+            and norm._parameters.get('bias') is not None)
 
 
 class Call(NamedTuple):
@@ -107,6 +118,9 @@ def can_fit(x: Tensor, channels: int, widest: int, tensors: Iterable[Tensor],
     """
     if torch.jit.is_tracing() or is_exporting():
         return False
+    if not torch.compiler.is_compiling() and any(
+            torch._C._get_dispatch_mode(mode) for mode in TRACING):
+        return False
     if x.dim() != 4 or x.shape[1] != channels:
         return False  # the definition raises an error
     if not torch.compiler.is_compiling() and {
@@ -114,6 +128,7 @@ def can_fit(x: Tensor, channels: int, widest: int, tensors: Iterable[Tensor],
         return False  # as well; a kernel would read memory that is not there
     n, _, height, width = x.shape
     return (0 < x.numel() and n * height * width * widest < LIMIT
+            and n < GRID_LIMIT
             and channels <= 2048 and x.dtype in DTYPES and dtype in DTYPES)
 
 

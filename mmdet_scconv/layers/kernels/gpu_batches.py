@@ -15,6 +15,7 @@ from .gpu import (
     can_fit,
     compared,
     compute_dtype,
+    has_affine,
     may_run,
     norm_tensors,
     use_of,
@@ -38,7 +39,7 @@ def sru_by_kernels(conv: nn.Module,
     """
     sru, channels = conv.sru, conv.in_channels
     tensors = [sru.gn.weight, sru.gn.bias]
-    if not (is_eager(conv, x)
+    if not (is_eager(conv, x) and has_affine(sru.gn)
             and can_fit(x, channels, channels, tensors, compute_dtype(x))):
         return None
     options = SRUOptions(sru.gn.num_groups, conv.cru.up_channels, sru.gn.eps,
@@ -74,7 +75,8 @@ def cru_by_kernels(conv: nn.Module, up: Tensor, low: Tensor) -> Tensor | None:
     if not (is_eager(conv, up) and all(map(has_batch_statistics, norms))
             and can_fit(up, cru.up_channels,
                         max(conv.in_channels, out_channels),
-                        [t for norm in norms for t in norm_tensors(norm)],
+                        [t for norm in norms for t in (
+                            *norm_tensors(norm), norm.num_batches_tracked)],
                         dtype)):
         return None
     if up.shape[0] * math.prod(
@@ -104,18 +106,23 @@ def has_batch_statistics(norm: nn.Module) -> bool:
     return (isinstance(norm, _BatchNorm) and norm.training
             # not SyncBatchNorm, and no class of somebody else's
             and type(norm).forward is _BatchNorm.forward
-            and norm.running_mean is not None and norm.momentum is not None
-            # as in has_running_statistics
-            and norm._parameters.get('weight') is not None)
+            and norm.track_running_stats and norm.momentum is not None
+            and norm.running_mean is not None
+            and norm.num_batches_tracked is not None and has_affine(norm))
 
 
-def run_end_of_cru(cru: nn.Module, *maps: Tensor) -> Tensor:
-    """Norms and fuse of the outputs of GWC, PWC1 and PWC2, and of low."""
+def run_end_of_cru(end: nn.Module, *maps: Tensor) -> Tensor:
+    """Norms and fuse of the outputs of GWC, PWC1 and PWC2, and of low.
+
+    Args:
+        end (nn.Module): A CRU, or its norms and fuse alone.
+        maps (Tensor): Those four.
+    """
     from . import triton_scconv
-    return triton_scconv.norm_fuse(*maps, cru.bn1, cru.bn2)
+    return triton_scconv.norm_fuse(*maps, end.bn1, end.bn2)
 
 
-def define_end_of_cru(cru: nn.Module, maps: Tensor) -> Tensor:
+def define_end_of_cru(end: nn.Module, maps: Tensor) -> Tensor:
     """:func:`run_end_of_cru` without kernels, of the concatenated maps."""
     gwc, pwc1, second = maps.chunk(3, dim=1)
-    return cru.fuse(cru.bn1(gwc + pwc1), cru.bn2(second))
+    return end.fuse(end.bn1(gwc + pwc1), end.bn2(second))

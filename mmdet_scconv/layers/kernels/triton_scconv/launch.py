@@ -17,6 +17,12 @@ def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
 
 
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels_last where it is that, too."""
+    return torch.channels_last if is_channels_last(x) \
+        else torch.contiguous_format
+
+
 def dense(x: Tensor) -> Tensor:
     """A map that is contiguous in one of both layouts."""
     if is_channels_last(x) or x.is_contiguous():
@@ -31,6 +37,14 @@ def aligned(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     if reduce(or_, map(Tensor.data_ptr, tensors), 0) % 16:
         return tuple(t.clone() if t.data_ptr() % 16 else t for t in tensors)
     return tensors
+
+
+def readable(tensors: tuple[Tensor, ...],
+             layout: torch.memory_format = torch.contiguous_format
+             ) -> tuple[Tensor, ...]:
+    """:func:`aligned`, and contiguous in a layout."""
+    return aligned(tuple(t.contiguous(memory_format=layout)
+                         for t in tensors))
 
 
 class Part:

@@ -15,13 +15,15 @@ from .device import norm_fuse as device
 from .launch import (
     Launch,
     Parts,
-    aligned,
-    is_channels_last,
     launch_in_order,
+    layout_of,
     map_strides,
     power_of_2,
+    readable,
 )
-from .plan import make_plan
+from .plan import dtype_of, make_plan
+
+ROWS = 256  # sums of blocks that are read at once
 
 
 class NormFusePlan:
@@ -73,10 +75,11 @@ class NormFusePlan:
             BK=block)
 
     def over_channels(self, kernel, *numbers: float) -> Launch:
+        """Each program sums over all samples, then writes for some."""
         return Launch(
-            kernel, (cdiv(self.channels, 8), ),
+            kernel, (cdiv(self.channels, 8), min(self.n, 32)),
             (self.channels, self.n, self.pixels, self.blocks, *numbers),
-            BB=256, BN=8)
+            BB=ROWS, BN=8)
 
     @cached_property
     def moments(self) -> Launch:
@@ -114,18 +117,15 @@ class TritonNormFuse(torch.autograd.Function):
     def forward(ctx, numbers: tuple, buffers: tuple[Tensor, ...], gwc: Tensor,
                 pwc1: Tensor, pwc2: Tensor, low: Tensor,
                 *parameters: Tensor) -> Tensor:
-        layout = torch.channels_last if is_channels_last(gwc) \
-            else torch.contiguous_format
-        gwc, pwc1, pwc2, low = aligned(tuple(
-            t.contiguous(memory_format=layout)
-            for t in (gwc, pwc1, pwc2, low)))
-        gamma1, beta1, gamma2, beta2 = aligned(parameters)
-        updated = aligned(buffers)
+        layout = layout_of(gwc)
+        maps = gwc, pwc1, pwc2, low = readable((gwc, pwc1, pwc2, low), layout)
+        parameters = gamma1, beta1, gamma2, beta2 = readable(parameters)
+        updated = readable(buffers)
         plan = make_plan(
             NormFusePlan, tuple(gwc.shape), low.shape[1],
             layout == torch.channels_last, numbers,
-            key=(gwc.device, gwc.dtype, low.dtype, gamma1.dtype,
-                 buffers[0].dtype))
+            key=(gwc.device,
+                 *map(dtype_of, (*maps, *parameters, *updated))))
         partial, = plan.before.allocate(gwc.device)
         v1, y = torch.empty_like(gwc), torch.empty_like(gwc)
         statistics = gwc.new_empty(4 * plan.channels, dtype=torch.float32)
@@ -150,7 +150,8 @@ class TritonNormFuse(torch.autograd.Function):
         *maps, statistics, coefficients, gamma1, beta1, gamma2, beta2 = \
             ctx.saved_tensors
         parameters = gamma1, beta1, gamma2, beta2
-        dy, = aligned((dy.contiguous(memory_format=ctx.layout), ))
+        # hooks may have saved maps in another layout
+        dy, *maps = readable((dy, *maps), ctx.layout)
         plan = ctx.plan
         partial, gradient = plan.between.allocate(dy.device)
         d_maps = [*map(torch.empty_like, maps)]

@@ -157,7 +157,7 @@ def k_blocks(channels: int, name: str) -> dict:
 
 
 @lru_cache(maxsize=512)
-def make_plan(kind: type[SRUPlan], *args, key) -> SRUPlan:
+def make_plan(kind: type, *args, key):
     """A plan for arguments that may differ in ``key``, too: what compiled
     kernels depend on."""
     return kind(*args)

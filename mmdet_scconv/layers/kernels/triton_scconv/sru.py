@@ -16,10 +16,11 @@ from .launch import (
     Parts,
     aligned,
     dense,
-    is_channels_last,
     launch_in_order,
+    layout_of,
     map_strides,
     power_of_2,
+    readable,
 )
 from .plan import MIN_GAMMA_SUM, MOMENT_BLOCKS, SRUPlan, make_plan
 
@@ -90,12 +91,13 @@ class SRUOnlyPlan(SRUPlan):
             CP=power_of_2(self.channels))
 
 
-def plan_of(x: Tensor, dtype: torch.dtype, weight: Tensor,
+def plan_of(x: Tensor, layout: torch.memory_format, dtype: torch.dtype,
+            weight: Tensor, bias: Tensor,
             options: SRUOptions) -> SRUOnlyPlan:
     """The plan for an input, looked up."""
     return make_plan(
-        SRUOnlyPlan, tuple(x.shape), is_channels_last(x), options,
-        key=(x.device, x.dtype, dtype, weight.dtype))
+        SRUOnlyPlan, tuple(x.shape), layout == torch.channels_last, options,
+        key=(x.device, x.dtype, dtype, weight.dtype, bias.dtype))
 
 
 class TritonSRU(torch.autograd.Function):
@@ -105,12 +107,11 @@ class TritonSRU(torch.autograd.Function):
     def forward(ctx, x: Tensor, options: SRUOptions, dtype: torch.dtype,
                 weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         x, = aligned((dense(x), ))
-        weight, bias = aligned((weight, bias))
-        plan = plan_of(x, dtype, weight, options)
+        weight, bias = readable((weight, bias))
+        layout = layout_of(x)
+        plan = plan_of(x, layout, dtype, weight, bias, options)
         moments, = plan.before.allocate(x.device)
         affine = x.new_empty(plan.n * 4 * plan.channels, dtype=torch.float32)
-        layout = torch.channels_last if plan.channels_last \
-            else torch.contiguous_format
         up, low = (
             torch.empty((plan.n, width, plan.height, plan.width),
                         dtype=dtype, device=x.device, memory_format=layout)
@@ -126,9 +127,10 @@ class TritonSRU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor):
         x, affine, weight, bias = ctx.saved_tensors
-        grads = aligned(tuple(
-            grad.contiguous(memory_format=ctx.layout) for grad in grads))
-        plan = plan_of(x, grads[0].dtype, weight, ctx.options)
+        # hooks may have saved x in another layout
+        x, *grads = readable((x, *grads), ctx.layout)
+        plan = plan_of(x, ctx.layout, grads[0].dtype, weight, bias,
+                       ctx.options)
         sums, channel_sums, group_means = plan.between.allocate(x.device)
         dx, d_weight, d_bias = map(torch.empty_like, (x, weight, bias))
         launch_in_order(

@@ -111,7 +111,7 @@ def update_running(running_mean, running_var, tracked, c, c_mask, mean, var,
     unbiased = var * (values / (values - 1.))
     tl.store(running_var + c, (old + momentum * (unbiased - old)).to(
         running_var.dtype.element_ty), c_mask)
-    if tl.program_id(0) == 0:
+    if tl.program_id(0) == 0:  # of the channels
         tl.store(tracked, tl.load(tracked) + 1)
 
 
@@ -138,17 +138,18 @@ def norm_fuse_coefficients_kernel(
                                   eps1, C, BB, BN)
     m2, v2, r2 = batch_statistics(partial, 2, c, c_mask, N * blocks, values,
                                   eps2, C, BB, BN)
-    tl.store(statistics + c, m1, c_mask)
-    tl.store(statistics + C + c, r1, c_mask)
-    tl.store(statistics + 2 * C + c, m2, c_mask)
-    tl.store(statistics + 3 * C + c, r2, c_mask)
-    update_running(mean1, var1, tracked1, c, c_mask, m1, v1, values,
-                   momentum1)
-    update_running(mean2, var2, tracked2, c, c_mask, m2, v2, values,
-                   momentum2)
+    if tl.program_id(1) == 0:
+        tl.store(statistics + c, m1, c_mask)
+        tl.store(statistics + C + c, r1, c_mask)
+        tl.store(statistics + 2 * C + c, m2, c_mask)
+        tl.store(statistics + 3 * C + c, r2, c_mask)
+        update_running(mean1, var1, tracked1, c, c_mask, m1, v1, values,
+                       momentum1)
+        update_running(mean2, var2, tracked2, c, c_mask, m2, v2, values,
+                       momentum2)
     g1, b1 = load_norm(gamma1, beta1, c, c_mask)
     g2, b2 = load_norm(gamma2, beta2, c, c_mask)
-    for n in range(N):
+    for n in range(tl.program_id(1), N, tl.num_programs(1)):
         of = partial + n * blocks * 5 * C
         q1 = (sum_of_blocks(of, 1, c, c_mask, blocks, C, 5, BB) / pixels
               - m1) * r1
@@ -236,22 +237,11 @@ def norm_fuse_sums_kernel(dy, v1, pwc2, low, statistics, partial, C, REST,
 
 
 @triton.jit
-def gradients_of_sample(partial, coefficients, n, c, c_mask, blocks, g1, b1,
-                        g2, b2, C, BB: tl.constexpr):
-    """Of one sample: the three sums; beta_1; the gradient of the mean of z_1,
-    which is that of z_2 but for its sign; the means of v_1 and v_2,
-    normalised."""
-    of = partial + n * blocks * 3 * C
-    total = sum_of_blocks(of, 0, c, c_mask, blocks, C, 3, BB)
-    product1 = sum_of_blocks(of, 1, c, c_mask, blocks, C, 3, BB)
-    product2 = sum_of_blocks(of, 2, c, c_mask, blocks, C, 3, BB)
-    of = coefficients + n * 6 * C + c
-    share = tl.load(of + 3 * C, c_mask, 0.)
-    q1 = tl.load(of + 4 * C, c_mask, 0.)
-    q2 = tl.load(of + 5 * C, c_mask, 0.)
-    through_mean = share * (1. - share) * (
-        g1 * product1 + b1 * total - g2 * product2 - b2 * total)
-    return total, product1, product2, share, through_mean, q1, q2
+def through_mean(share, total, product1, product2, g1, b1, g2, b2):
+    """Gradient of the mean of z_1 in a sample, from the sums of dY; that of
+    the mean of z_2 is its negative."""
+    return share * (1. - share) * (
+        g1 * product1 - g2 * product2 + (b1 - b2) * total)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -269,19 +259,28 @@ def norm_fuse_gradient_coefficients_kernel(
     grad_b1 = tl.zeros([BN], tl.float32)
     grad_g2 = tl.zeros([BN], tl.float32)
     grad_b2 = tl.zeros([BN], tl.float32)
-    for n in range(N):
-        total, product1, product2, share, through_mean, q1, q2 = \
-            gradients_of_sample(partial, coefficients, n, c, c_mask, blocks,
-                                g1, b1, g2, b2, C, BB)
-        rest = 1. - share
-        grad_b1 += share * total + through_mean
-        grad_b2 += rest * total - through_mean
-        grad_g1 += share * product1 + through_mean * q1
-        grad_g2 += rest * product2 - through_mean * q2
-    tl.store(d_gamma1 + c, grad_g1.to(d_gamma1.dtype.element_ty), c_mask)
-    tl.store(d_beta1 + c, grad_b1.to(d_beta1.dtype.element_ty), c_mask)
-    tl.store(d_gamma2 + c, grad_g2.to(d_gamma2.dtype.element_ty), c_mask)
-    tl.store(d_beta2 + c, grad_b2.to(d_beta2.dtype.element_ty), c_mask)
+    for first in range(0, N * blocks, BB):  # linear in the sums of a block
+        row = first + tl.arange(0, BB)
+        mask = (row < N * blocks)[:, None] & c_mask[None, :]
+        at = partial + row[:, None] * 3 * C + c[None, :]
+        total = tl.load(at, mask, 0.)
+        product1 = tl.load(at + C, mask, 0.)
+        product2 = tl.load(at + 2 * C, mask, 0.)
+        at = coefficients + (row // blocks)[:, None] * 6 * C + c[None, :]
+        share = tl.load(at + 3 * C, mask, 0.)
+        q1 = tl.load(at + 4 * C, mask, 0.)
+        q2 = tl.load(at + 5 * C, mask, 0.)
+        mean = through_mean(share, total, product1, product2, g1[None, :],
+                            b1[None, :], g2[None, :], b2[None, :])
+        grad_b1 += tl.sum(share * total + mean, 0)
+        grad_b2 += tl.sum((1. - share) * total - mean, 0)
+        grad_g1 += tl.sum(share * product1 + mean * q1, 0)
+        grad_g2 += tl.sum((1. - share) * product2 - mean * q2, 0)
+    if tl.program_id(1) == 0:
+        tl.store(d_gamma1 + c, grad_g1.to(d_gamma1.dtype.element_ty), c_mask)
+        tl.store(d_beta1 + c, grad_b1.to(d_beta1.dtype.element_ty), c_mask)
+        tl.store(d_gamma2 + c, grad_g2.to(d_gamma2.dtype.element_ty), c_mask)
+        tl.store(d_beta2 + c, grad_b2.to(d_beta2.dtype.element_ty), c_mask)
 
     values = (N * pixels).to(tl.float32)
     r1 = tl.load(statistics + C + c, c_mask, 0.)
@@ -289,17 +288,20 @@ def norm_fuse_gradient_coefficients_kernel(
     # through the variance
     slope1 = -g1 * r1 * r1 * grad_g1 / values
     slope2 = -g2 * r2 * r2 * grad_g2 / values
-    for n in range(N):
-        _, _, _, share, through_mean, _, _ = gradients_of_sample(
-            partial, coefficients, n, c, c_mask, blocks, g1, b1, g2, b2, C,
-            BB)
-        through_mean /= pixels
+    for n in range(tl.program_id(1), N, tl.num_programs(1)):
+        of = partial + n * blocks * 3 * C
+        share = tl.load(coefficients + (n * 6 + 3) * C + c, c_mask, 0.)
+        mean = through_mean(
+            share, sum_of_blocks(of, 0, c, c_mask, blocks, C, 3, BB),
+            sum_of_blocks(of, 1, c, c_mask, blocks, C, 3, BB),
+            sum_of_blocks(of, 2, c, c_mask, blocks, C, 3, BB), g1, b1, g2, b2)
+        mean /= pixels
         to = gradient + n * 6 * C + c
         tl.store(to, g1 * r1 * share, c_mask)
-        tl.store(to + C, g1 * r1 * (through_mean - grad_b1 / values), c_mask)
+        tl.store(to + C, g1 * r1 * (mean - grad_b1 / values), c_mask)
         tl.store(to + 2 * C, slope1, c_mask)
         tl.store(to + 3 * C, g2 * r2 * (1. - share), c_mask)
-        tl.store(to + 4 * C, g2 * r2 * (-through_mean - grad_b2 / values),
+        tl.store(to + 4 * C, g2 * r2 * (-mean - grad_b2 / values),
                  c_mask)
         tl.store(to + 5 * C, slope2, c_mask)
 

@@ -171,7 +171,7 @@ def tap_rows(p, pixel_mask, H, W, HO, WO, KH: tl.constexpr, KW: tl.constexpr,
 @triton.jit
 def sum_of_blocks(sums, row, column, mask, blocks, WIDTH, ROWS: tl.constexpr,
                   BB: tl.constexpr):
-    """A row of the sums over the taps' windows, added over the blocks."""
+    """A row of sums, (blocks, ROWS, WIDTH), added over the blocks."""
     total = tl.zeros([column.shape[0]], tl.float32)
     for first in range(0, blocks, BB):
         b = first + tl.arange(0, BB)

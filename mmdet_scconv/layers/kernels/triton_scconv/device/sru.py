@@ -1,6 +1,6 @@
 """The SRU without what comes behind it: writes the parts that go up and low.
 
-``uc, up`` and ``lc, lp`` are the strides of channels and pixels in both
+``uc, us`` and ``lc, ls`` are the strides of channels and pixels in both
 parts.
 """
 import triton
