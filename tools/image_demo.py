@@ -21,6 +21,7 @@ from mmdet_scconv.cli import (
     picture_names,
 )
 from mmdet_scconv.errors import UserError
+from mmdet_scconv.memory import keep_freed_memory_of
 from mmdet_scconv.visualization.fonts import use_font_for
 
 
@@ -62,6 +63,7 @@ def main():
     checkpoint = check_checkpoint(args.checkpoint)
     inferencer = DetInferencer(
         args.config, args.checkpoint, args.device, show_progress=False)
+    keep_freed_memory_of(inferencer.model)
     load_weights(inferencer.model, checkpoint, args.checkpoint)
     if args.deploy:
         deploy_parts(inferencer.model)

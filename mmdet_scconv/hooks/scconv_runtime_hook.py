@@ -7,16 +7,18 @@ from .check_pretrained_hook import CheckPretrainedHook
 from .check_start_hook import CheckStartHook
 from .epoch_length_hook import EpochLengthHook
 from .epoch_seed_hook import EpochSeedHook
+from .keep_memory_hook import KeepMemoryHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .warm_start_hook import WarmStartHook
 
-HOOKS_OF_A_TRAINING = (CheckPretrainedHook, CheckStartHook, WarmStartHook,
-                       CheckLossHook, EpochLengthHook, EpochSeedHook)
+HOOKS_OF_A_RUN = (CheckPretrainedHook, CheckStartHook, WarmStartHook,
+                  CheckLossHook, EpochLengthHook, EpochSeedHook,
+                  KeepMemoryHook)
 
 
 @HOOKS.register_module()
 class SCConvRuntimeHook(Hook):
-    """Adds the hooks that protect a training.
+    """Adds the hooks that protect a training, and one for speed.
 
     ``custom_hooks = [dict(type='SCConvRuntimeHook')]`` in any config, with
     any ``train.py``:
@@ -28,6 +30,7 @@ class SCConvRuntimeHook(Hook):
     - CheckLossHook: stops at the first loss that is not a number.
     - EpochLengthHook: logs the number of iterations of an epoch.
     - EpochSeedHook: a resumed training equals an uninterrupted one.
+    - KeepMemoryHook: on a CPU, freed memory is used again.
     - SafeCheckpointHook, with the settings of ``default_hooks.checkpoint``:
       a checkpoint file is complete or does not exist.
 
@@ -45,7 +48,7 @@ class SCConvRuntimeHook(Hook):
         for i, hook in enumerate(hooks):
             if type(hook) is CheckpointHook:
                 hooks[i] = SafeCheckpointHook.with_settings_of(hook)
-        for added in HOOKS_OF_A_TRAINING:
+        for added in HOOKS_OF_A_RUN:
             if not any(isinstance(hook, added) for hook in hooks):
                 runner.register_hook(added())
         added = [type(hook).__name__ for hook in hooks if hook not in before]

@@ -14,7 +14,8 @@ from toy import toy_runner
 from mmdet_scconv.hooks import CheckLossHook, SafeCheckpointHook
 
 ADDED = {'CheckLossHook', 'CheckPretrainedHook', 'CheckStartHook',
-         'EpochLengthHook', 'EpochSeedHook', 'SafeCheckpointHook'}
+         'EpochLengthHook', 'EpochSeedHook', 'KeepMemoryHook',
+         'SafeCheckpointHook'}
 LINE = dict(type='mmdet.SCConvRuntimeHook')
 
 

@@ -35,6 +35,7 @@ from mmdet_scconv.benchmark.cases import (
     Case,
 )
 from mmdet_scconv.errors import UserError, errors_in_one_line
+from mmdet_scconv.memory import keep_freed_memory
 from mmdet_scconv.tables import markdown_table, print_table, write_csv
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'scconv'
@@ -85,6 +86,10 @@ def parse_args():
     parser.add_argument(
         '--load', type=int, default=0,
         help='processes that keep cores busy meanwhile (default: 0)')
+    parser.add_argument(
+        '--return-memory', action='store_true',
+        help="return freed memory to the system, as is PyTorch's default "
+        "(default: keep it, as this project's tools do on CPUs)")
     parser.add_argument('--threads', type=int, help="torch's threads")
     parser.add_argument(
         '--out', metavar='NAME', help='writes NAME.csv, NAME.md, NAME.png')
@@ -142,6 +147,8 @@ def models_of(path: str) -> Callable:
 @errors_in_one_line(ValueError)
 def main():
     args = parse_args()
+    if args.device == 'cpu' and not args.return_memory:
+        keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     systems = dict(map(read_system, args.systems))
@@ -154,6 +161,8 @@ def main():
             args.batch)
     ]
     where = measuring.environment(args.device)
+    if args.return_memory:
+        where += '; freed memory is returned'
     if args.load:
         where += f'; {args.load} busy processes beside it'
     print(where)
