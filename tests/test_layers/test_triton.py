@@ -392,7 +392,7 @@ def test_first_use_with_weights_that_were_computed(training,
     layer, _ = layers()
     layer.train(training)
     with warnings.catch_warnings():
-        warnings.simplefilter('error')
+        warnings.simplefilter('error', UserWarning)
         torch.func.functional_call(
             layer, {name: 1. * p for name, p in layer.named_parameters()},
             maps())

@@ -8,5 +8,5 @@ date, outside.
 
 Forward, in order: squeeze.py, fuse.py. Backward: squeeze.py again,
 fuse_parameters_gradient.py, fuse_input_gradient.py, gate_gradient.py,
-squeeze_parameters_gradient.py.
+squeeze_parameters_gradient.py. At batch statistics: sru.py, norm_fuse.py.
 """
