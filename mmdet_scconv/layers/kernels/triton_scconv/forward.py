@@ -13,6 +13,7 @@ from .launch import (
     aligned,
     is_channels_last,
     launch_in_order,
+    layout_of,
     power_of_2,
 )
 from .plan import Plan, k_blocks, plan_of
@@ -132,9 +133,7 @@ def run_forward(x: Tensor, p: Parameters, options: Options,
     affine, reduced, coefficients, packed = kept
     y = torch.empty(
         (plan.n, plan.out_channels, plan.out_height, plan.out_width),
-        dtype=dtype, device=x.device,
-        memory_format=torch.channels_last
-        if channels_last else torch.contiguous_format)
+        dtype=dtype, device=x.device, memory_format=layout_of(x))
     launch_in_order(
         (plan.moments, x, moments),
         (plan.first_squeeze, x, moments, affine, squeezed, sums, *p.gate,

@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 from ..parameters import TRAINED, Options, Parameters
 from .backward import run_backward
 from .forward import kept_sizes, run_forward
-from .launch import dense, is_channels_last
+from .launch import dense, layout_of
 
 # As torch.library.custom_op does, without its check that no output shares the
 # memory of an input, which takes 20 us in each call. None does.
@@ -39,8 +39,7 @@ def _(x, parameters, ints, floats, dtype, post):
     sh, sw = options.stride
     y = torch.empty(
         (n, out, (height + sh - 1) // sh, (width + sw - 1) // sw),
-        dtype=dtype, device=x.device, memory_format=torch.channels_last
-        if is_channels_last(x) else torch.contiguous_format)
+        dtype=dtype, device=x.device, memory_format=layout_of(x))
     *sizes, packed = kept_sizes(n, channels, (out, up, low), options)
     return [y, *(x.new_empty(size, dtype=torch.float32) for size in sizes),
             x.new_empty(packed, dtype=dtype)]

@@ -64,20 +64,18 @@ def gate(x1, x2, a1, b1, a2, b2, threshold):
 
 
 @triton.jit
-def load_halves(x, p, pixel_mask, c1, half_mask, HALF, sc, sp):
-    """The channels c1 of both halves: (pixels, channels), float32."""
-    at = x + p[:, None] * sp + c1[None, :] * sc
-    mask = pixel_mask[:, None] & half_mask[None, :]
-    return (tl.load(at, mask, 0.).to(tl.float32),
-            tl.load(at + HALF * sc, mask, 0.).to(tl.float32))
-
-
-@triton.jit
 def load_map(of, p, pixel_mask, c, c_mask, sc, sp):
     """The channels c of a map of one sample, in float32: (pixels,
     channels)."""
     return tl.load(of + p[:, None] * sp + c[None, :] * sc,
                    pixel_mask[:, None] & c_mask[None, :], 0.).to(tl.float32)
+
+
+@triton.jit
+def load_halves(x, p, pixel_mask, c1, half_mask, HALF, sc, sp):
+    """:func:`load_map` of the channels c1 of both halves."""
+    return (load_map(x, p, pixel_mask, c1, half_mask, sc, sp),
+            load_map(x, p, pixel_mask, c1 + HALF, half_mask, sc, sp))
 
 
 @triton.jit
