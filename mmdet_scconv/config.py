@@ -24,6 +24,9 @@ def read_config_file(path: str, options: dict | None = None) -> Config:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is Python, and raises anything
+        if isinstance(error, UnboundLocalError) and error.__context__:
+            # raised by mmengine, where it could not write a temporary file
+            error = error.__context__
         raise UserError(f'the config {path} cannot be read: '
                         f'{type(error).__name__}: {error}') from error
     if options is not None:

@@ -267,28 +267,38 @@ def data_home(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def torch_home(tmp_path_factory):
+def torch_home():
     """A torch cache that holds the ImageNet checkpoints by name (random
-    weights), as on a machine without network."""
+    weights), as on a machine without network: written once for all workers
+    of a session, as it takes 260 MB."""
     import torch
+    from filelock import FileLock
     from mmdet.models.backbones import CSPNeXt, ResNet
 
     from mmdet_scconv.pretrained.download import cached_file
-    home = tmp_path_factory.mktemp('torch_home')
+    home = Path(os.environ['XDG_CACHE_HOME'], 'torch_home')
     checkpoints = home / 'hub' / 'checkpoints'
-    checkpoints.mkdir(parents=True)
-    for depth, name in ((50, 'resnet50-0676ba61.pth'),
-                        (101, 'resnet101-63fe2227.pth')):
-        torch.save(ResNet(depth).state_dict(), checkpoints / name)
-        downloaded = cached_file(f'https://download.pytorch.org/models/{name}')
-        (checkpoints / Path(downloaded).name).hardlink_to(checkpoints / name)
-    # RTMDet-tiny's, as MMDetection's config names it
-    cspnext = CSPNeXt(deepen_factor=0.167, widen_factor=0.375).state_dict()
-    downloaded = cached_file(
-        'https://mmassets.onedl.ai/mmdetection/v3.0/rtmdet/'
-        'cspnext_rsb_pretrain/cspnext-tiny_imagenet_600e.pth')
-    torch.save({f'backbone.{key}': value for key, value in cspnext.items()},
-               checkpoints / Path(downloaded).name)
+    with FileLock(f'{home}.lock'):
+        if checkpoints.exists():
+            return home
+        checkpoints.mkdir(parents=True)
+        for depth, name in ((50, 'resnet50-0676ba61.pth'),
+                            (101, 'resnet101-63fe2227.pth')):
+            torch.save(ResNet(depth).state_dict(), checkpoints / name)
+            downloaded = cached_file(
+                f'https://download.pytorch.org/models/{name}')
+            (checkpoints / Path(downloaded).name).hardlink_to(
+                checkpoints / name)
+        # RTMDet-tiny's, as MMDetection's config names it
+        cspnext = CSPNeXt(
+            deepen_factor=0.167, widen_factor=0.375).state_dict()
+        downloaded = cached_file(
+            'https://mmassets.onedl.ai/mmdetection/v3.0/rtmdet/'
+            'cspnext_rsb_pretrain/cspnext-tiny_imagenet_600e.pth')
+        torch.save(
+            {f'backbone.{key}': value
+             for key, value in cspnext.items()},
+            checkpoints / Path(downloaded).name)
     return home
 
 

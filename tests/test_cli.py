@@ -1,6 +1,9 @@
 import argparse
+import errno
+import os
 import os.path as osp
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -186,6 +189,16 @@ def test_a_config_that_is_not_there():
 def test_a_config_that_cannot_be_read(tmp_path, text, message):
     (tmp_path / 'a.py').write_text(text)
     with pytest.raises(UserError, match=f'a.py cannot be read: {message}'):
+        read_config_file(str(tmp_path / 'a.py'))
+
+
+def test_the_disk_is_full(tmp_path, monkeypatch):
+    def mkdtemp(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, 'mkdtemp', mkdtemp)
+    (tmp_path / 'a.py').write_text('')
+    with pytest.raises(UserError, match='a.py cannot .*No space left on'):
         read_config_file(str(tmp_path / 'a.py'))
 
 
