@@ -44,7 +44,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmdet_scconv', 'mmdet_scconv.*']),
     package_data={
-        'mmdet_scconv.layers.kernels': ['cpu.cpp'],
+        'mmdet_scconv.layers.kernels': ['cpu_*.cpp', 'cpu_*.h'],
         'mmdet_scconv.visualization': ['report.html'],
     },
     cmdclass=dict(build_py=BuildWithMim),

@@ -108,6 +108,19 @@ def is_exporting() -> bool:
     return torch.compiler.is_exporting()
 
 
+# what make_fx and AOTAutograd trace with
+TRACING = (torch._C._TorchDispatchModeKey.PROXY,
+           torch._C._TorchDispatchModeKey.FUNCTIONAL,
+           torch._C._TorchDispatchModeKey.FAKE)
+
+
+def is_traced() -> bool:
+    """Whether a graph is made of what is computed, by any tool."""
+    return (torch.compiler.is_compiling() or torch.jit.is_tracing()
+            or is_exporting()
+            or any(map(torch._C._get_dispatch_mode, TRACING)))
+
+
 def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> tuple[int, int]:
     """An int or a pair of ints as a ``(height, width)`` pair.
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from . import cpu_cru
 from .recomputed import Recomputed, records_eagerly
 from .sru_gate import Gate
 
@@ -144,13 +145,14 @@ def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
     return torch.einsum('nhwgc,gochw->ngo', sums, weight).flatten(1)
 
 
-def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
-                  x: Tensor) -> Iterator[Tensor]:
+def squeezed_maps(weights: AffineCRU, gwc: Geometry, pool: nn.Module,
+                  gate: Gate, x: Tensor) -> Iterator[Tensor]:
     """SRU, squeezes and pooling.
 
-    Yields both parts of the SRU's output, the maps that are pooled, then the
+    Yields both parts of the SRU's output, the map that is pooled, then the
     results: up, (N, u, H, W), and cat(pooled up, low), (N, u + t, ceil(H /
-    stride), ceil(W / stride)).
+    stride), ceil(W / stride)); by the kernels for CPUs also the means that
+    the softmax needs, see ``Join``.
     """
     up, low = gate(x)
     yield from (up, low)
@@ -160,7 +162,12 @@ def squeezed_maps(weights: AffineCRU, pool: nn.Module, gate: Gate,
     yield up
     low = F.conv2d(pooled, weights.squeeze_low_weight,
                    weights.squeeze_low_bias)
-    yield torch.cat([pool(up), low], dim=1)
+    pooled = pool(up)
+    if cpu_cru.fits(up, low, weights):
+        yield from cpu_cru.Join.apply(
+            up, None if pooled is up else pooled, low, gwc[:4])
+    else:
+        yield torch.cat([pooled, low], dim=1)
 
 
 def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
@@ -180,17 +187,36 @@ def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
 
     Shape: -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
-    make_maps = partial(squeezed_maps, weights, pool, gate)
+    make_maps = partial(squeezed_maps, weights, gwc, pool, gate)
     if records_eagerly(x, *gate[:2], *weights):
         with Recomputed(make_maps, x) as maps:
-            return fuse_maps(weights, gwc, *maps[-2:])
-    *_, up, points = make_maps(x)
-    return fuse_maps(weights, gwc, up, points)
+            return fuse(weights, gwc, *maps[3:])
+    _, _, _, *maps = make_maps(x)
+    return fuse(weights, gwc, *maps)
+
+
+def fuse(weights: AffineCRU, gwc: Geometry, up: Tensor, points: Tensor,
+         *means: Tensor) -> Tensor:
+    """The end of :func:`affine_scconv`, from :func:`squeezed_maps`."""
+    if not means:
+        return fuse_maps(weights, gwc, up, points)
+    kernel, bias, weight = cpu_cru.FuseWeights.apply(
+        up.dtype, *means, *weights[4:])
+    return concatenate([
+        fuse_sample(gwc, *sample) for sample in zip(
+            up.split(1), points.split(1), kernel.split(weight.shape[1]), bias,
+            weight)
+    ])
+
+
+def concatenate(samples: list[Tensor]) -> Tensor:
+    """torch.cat, which copies a single sample."""
+    return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
 def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
               points: Tensor) -> Tensor:
-    """The end of :func:`affine_scconv`, from :func:`squeezed_maps`."""
+    """:func:`fuse` in PyTorch's operators."""
     width, dtype = up.shape[1], weights.gwc.dtype
     # of the narrow means, in the weights' precision also under autocast
     with torch.autocast(up.device.type, enabled=False):
@@ -212,12 +238,14 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
     if up.device.type == 'cpu' and records_eagerly(up, points, *weights):
         # factors after the convolution would need its output for their
         # gradient; on a GPU launches for each sample would take longer
-        return torch.cat([
-            fuse_sample(weights.gwc, gwc, *sample) for sample in zip(
-                up.split(1), points.split(1), factor, bias, weight)
+        kernels = factor.view(*factor.shape, 1, 1, 1) * weights.gwc
+        return concatenate([
+            fuse_sample(gwc, *sample) for sample in zip(
+                up.split(1), points.split(1), kernels, bias, weight)
         ])
     if up.shape[0] == 1 and not torch.jit.is_tracing():
-        return fuse_sample(weights.gwc, gwc, up, points, factor[0], bias[0],
+        return fuse_sample(gwc, up, points,
+                           factor.view(-1, 1, 1, 1) * weights.gwc, bias[0],
                            weight[0])
     shape = (*factor.shape, 1, 1)
     out = F.conv2d(up, weights.gwc, None, *gwc[1:])
@@ -227,10 +255,10 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
     return add_points(out, points, weight)
 
 
-def fuse_sample(kernel: Tensor, gwc: Geometry, up: Tensor, points: Tensor,
-                factor: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
-    """:func:`fuse_maps` of one image: the factors go into the GWC."""
-    out = F.conv2d(up, kernel * factor.view(-1, 1, 1, 1), bias, *gwc[1:])
+def fuse_sample(gwc: Geometry, up: Tensor, points: Tensor, kernel: Tensor,
+                bias: Tensor, weight: Tensor) -> Tensor:
+    """Both convolutions of one image, whose weights hold the softmax."""
+    out = F.conv2d(up, kernel, bias, *gwc[1:])
     return add_points(out, points, weight.unsqueeze(0))
 
 

@@ -1,4 +1,4 @@
-"""The optional compiled kernel of the SRU; everything works without it.
+"""The optional compiled kernels for CPUs; everything works without them.
 
 ``make env`` or ``tools/misc/build_kernels.py`` compiles it once (a C++
 compiler is needed) into the user's cache. Processes that start later use it
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 NAME = 'mmdet_scconv_kernels'
-SOURCE = Path(__file__).parent / 'cpu.cpp'
+SOURCES = [Path(__file__).with_name(name) for name in (
+    'cpu_sru.cpp', 'cpu_cru.cpp', 'cpu_numbers.h')]
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -46,7 +47,8 @@ def cache_folder() -> Path:
 def library_path() -> Path:
     """Path of the compiled kernel. It differs by source, torch version and
     kind of CPU, as machines may share a home folder."""
-    key = hashlib.sha256(SOURCE.read_bytes() + cpu_features().encode())
+    key = hashlib.sha256(b''.join(map(Path.read_bytes, SOURCES))
+                         + cpu_features().encode())
     return (cache_folder() /
             f'{key.hexdigest()[:16]}-torch{torch.__version__}' / f'{NAME}.so')
 
@@ -62,7 +64,7 @@ def build() -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with ninja_in_reach():
         load(
-            NAME, [str(SOURCE)],
+            NAME, [str(path) for path in SOURCES if path.suffix == '.cpp'],
             # fast-math for vectorised exp(); when compiling only: in the link
             # it would change the whole process's treatment of denormals
             extra_cflags=['-O3', '-march=native', '-ffast-math', '-fopenmp'],

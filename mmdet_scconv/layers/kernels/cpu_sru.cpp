@@ -13,32 +13,14 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu_numbers.h"
+
 namespace {
+
+using namespace mmdet_scconv;
 
 constexpr int64_t kBlock = 64;  // pixels summed in float before double
 constexpr int64_t kGrain = 1024;
-
-// The bits, as the compiler does not vectorise at::BFloat16's conversions. An
-// enum is nothing that converts to a number unasked.
-enum class BFloat16 : uint16_t {};
-
-inline float widen(float value) { return value; }
-
-inline float widen(BFloat16 narrow) {
-  const uint32_t wide = static_cast<uint32_t>(narrow) << 16;
-  float value;
-  std::memcpy(&value, &wide, sizeof(value));
-  return value;
-}
-
-inline void store(float value, float* to) { *to = value; }
-
-// Rounds to nearest, ties to even.
-inline void store(float value, BFloat16* to) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  *to = static_cast<BFloat16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
 
 // Per channel: sums of x and of x squared, both less the first pixel's value,
 // which keeps the difference of moments well-conditioned.
@@ -72,17 +54,7 @@ void add_moments(const T* x, const T* origin, int64_t begin, int64_t end,
 // gives infinity, which -ffast-math may turn into NaN. Below the bound the
 // sigmoid is 0 in float beside any x.
 inline float one_plus_exp(float z) {
-  return 1.f + std::exp(-std::max(z, -80.f));
-}
-
-// By the bits, as -ffast-math takes all numbers for finite.
-inline bool are_finite(const float* values, int64_t count) {
-  constexpr uint32_t kExponent = 0x7f800000u;
-  return std::all_of(values, values + count, [](float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    return (bits & kExponent) != kExponent;
-  });
+  return 1.f + std::exp(-std::max(z, -kLargestExponent));
 }
 
 template <typename T>
@@ -336,7 +308,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
 
 }  // namespace
 
-TORCH_LIBRARY(mmdet_scconv, m) {
+TORCH_LIBRARY_FRAGMENT(mmdet_scconv, m) {
   m.def(
       "sru_gate(Tensor x, Tensor weight, Tensor bias, int groups, float eps, "
       "float threshold) -> (Tensor, Tensor, Tensor, Tensor)");

@@ -1,0 +1,80 @@
+"""What :mod:`affine_cru` computes beside its convolutions, by the kernels for
+CPUs: a few calls in place of some hundred small operators."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..common import is_traced
+from ..kernels import cpu
+
+
+def fits(up: Tensor, low: Tensor, weights: NamedTuple) -> bool:
+    """Whether the kernels can and should be used.
+
+    Args:
+        up, low (Tensor): The squeezed maps.
+        weights (AffineCRU): See there.
+    """
+    return (up.device.type == 'cpu' and up.dtype in cpu.DTYPES
+            and up.dtype == low.dtype
+            and all(w is None or w.dtype == torch.float32 for w in weights)
+            and not is_traced() and cpu.fits(low))
+
+
+class Join(torch.autograd.Function):
+    """The map that the point-wise convolutions see, and means.
+
+    Args:
+        up (Tensor): (N, u, H, W).
+        pooled (Tensor): The same, pooled; None if there is no stride.
+        low (Tensor): (N, t, H', W').
+        geometry (tuple): Size, stride, padding and dilation of the GWC.
+
+    Returns:
+        tuple: cat(pooled, low), (N, u + t, H', W'); the means of what each
+        tap of the GWC sees of ``up``, (N, taps, u); those of the first, (N,
+        u + t). The means are float32.
+    """
+
+    @staticmethod
+    def forward(ctx, up: Tensor, pooled: Tensor | None, low: Tensor,
+                geometry: tuple) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.options = up.shape[2:], *geometry, pooled is not None
+        return torch.ops.mmdet_scconv.cru_join(up, pooled, low, *geometry)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        up, pooled, low = torch.ops.mmdet_scconv.cru_join_backward(
+            *grads, *ctx.options)
+        return up, pooled if ctx.options[-1] else None, low, None
+
+
+class FuseWeights(torch.autograd.Function):
+    """Weights of the two convolutions that give the output, sample by sample.
+
+    Args:
+        dtype (torch.dtype): Of the result: that of the maps.
+        taps, means (Tensor): Of :class:`Join`.
+        weights (Tensor): Those of AffineCRU from ``gwc`` on.
+
+    Returns:
+        tuple: Of the GWC, (N out, u / groups, kh, kw); the bias, (N, out); of
+        the point-wise convolution, (N, out, u + t).
+    """
+
+    @staticmethod
+    def forward(ctx, dtype: torch.dtype, taps: Tensor, means: Tensor,
+                *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        *fused, beta = torch.ops.mmdet_scconv.cru_fuse_weights(
+            taps, means, *weights, dtype)
+        ctx.save_for_backward(taps, means, *weights[:5], beta)
+        return tuple(fused)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        return (None, *torch.ops.mmdet_scconv.cru_fuse_weights_backward(
+            *grads, *ctx.saved_tensors), None, None)
