@@ -1,4 +1,6 @@
 """What the convolutions of this package share."""
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -119,6 +121,12 @@ def is_traced() -> bool:
     return (torch.compiler.is_compiling() or torch.jit.is_tracing()
             or is_exporting()
             or any(map(torch._C._get_dispatch_mode, TRACING)))
+
+
+def are_float32(tensors: Iterable[Tensor]) -> bool:
+    """Whether all tensors are float32, on the CPU."""
+    return all(t.dtype == torch.float32 and t.device.type == 'cpu'
+               for t in tensors)
 
 
 def to_pair(value: IntOrPair, name: str, minimum: int = 1) -> tuple[int, int]:

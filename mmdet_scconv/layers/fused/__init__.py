@@ -32,8 +32,10 @@ GPU, batch statistics, Triton        kernels for the SRU, and for what
                                      follows the CRU's convolutions; except
                                      under torch.compile, which fuses
                                      PyTorch's operators
-CPU, float32 or bfloat16,            kernels/cpu.cpp is the SRU gate
-channels_last, kernel compiled
+CPU, float32 or bfloat16,            as above; kernels/cpu_sru.cpp is the SRU
+channels_last, kernels compiled      gate, cpu_cru.cpp what the affine CRU
+                                     computes beside its convolutions (but
+                                     where something is traced or compiled)
 deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
                                      depend on the input computed before;
                                      on a GPU by kernels as above
@@ -44,18 +46,19 @@ deployed (``switch_to_deploy``)      deployed.py: as eval, all that does not
 :func:`can_fuse`, :func:`fused_scconv` and the ``*_by_kernels`` of
 kernels/gpu.py and gpu_batches.py take these decisions.
 """
-import torch
 from torch import Tensor, nn
 
 from ..common import is_hooked
 from ..kernels import gpu, gpu_batches
 from .affine_cru import (
+    AffineCRU,
     Geometry,
     affine_scconv,
     fold_norms,
     is_affine,
     uses_running_statistics,
 )
+from .cpu_cru import fold_by_kernel
 from .deployed import DeployedSCConv
 from .sru_gate import Gate
 
@@ -99,14 +102,15 @@ def fused_scconv(layer: nn.Module, x: Tensor) -> Tensor:
             parts = gate_of(layer, x)(x)
         out = gpu_batches.cru_by_kernels(layer, *parts)
         return cru.reference(*parts) if out is None else out
-    return affine_scconv(gate_of(layer, x), fold_norms(cru),
-                         Geometry.of(cru.gwc), cru.pool, x)
+    folded = fold_by_kernel(layer, x)
+    weights = fold_norms(cru) if folded is None else AffineCRU(*folded)
+    return affine_scconv(gate_of(layer, x), weights, Geometry.of(cru.gwc),
+                         cru.pool, x)
 
 
 def gate_of(layer: nn.Module, x: Tensor) -> Gate:
-    """An SCConv's gate, which computes at least in float32."""
-    return Gate.of(layer.sru, layer.cru,
-                   torch.promote_types(x.dtype, torch.float32))
+    """An SCConv's gate of an input."""
+    return Gate.of(layer.sru, layer.cru, x)
 
 
 def can_deploy(layer: nn.Module, norm: nn.Module) -> bool:

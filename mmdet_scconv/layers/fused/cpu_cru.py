@@ -3,11 +3,68 @@ CPUs: a few calls in place of some hundred small operators."""
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..common import is_traced
+from ..common import are_float32, is_traced
 from ..kernels import cpu
+from ..kernels.gpu import (
+    compute_dtype,
+    has_running_statistics,
+    numbers_of,
+    tensors_of,
+)
+
+
+def fold_by_kernel(conv: nn.Module, x: Tensor) -> list[Tensor] | None:
+    """What ``fold_norms`` gives of an SCConv's CRU, in the order of
+    AffineCRU, the weights of the squeezes in the dtype of the maps; None where
+    PyTorch's operators have to compute it.
+
+    Args:
+        x (Tensor): The SCConv's input.
+    """
+    if not (cpu.fits(x) and not is_traced() and has_running_statistics(conv)):
+        return None
+    dtype, tensors = compute_dtype(x), tensors_of(conv)[2:]
+    if dtype not in cpu.DTYPES or not are_float32(tensors) or not (
+            dtype == torch.float32 or torch.is_autocast_enabled('cpu')):
+        return None
+    return FoldNorms.apply(dtype, numbers_of(conv)[1:5], *tensors)
+
+
+class FoldNorms(torch.autograd.Function):
+    """The weights of a CRU with its BatchNorms multiplied in.
+
+    Args:
+        dtype (torch.dtype): Of the squeezes' weights.
+        eps (tuple): Of the four BatchNorms.
+        tensors (Tensor): Of the CRU, see ``tensors_of``.
+
+    Returns:
+        tuple: In the order of AffineCRU, without scale and shift.
+    """
+
+    @staticmethod
+    def forward(ctx, dtype: torch.dtype, eps: tuple[float, ...],
+                *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.eps = eps
+        ctx.save_for_backward(*tensors)
+        return tuple(torch.ops.mmdet_scconv.cru_fold_norms(
+            tensors, eps, dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        grads = torch.ops.mmdet_scconv.cru_fold_norms_backward(
+            grads, ctx.saved_tensors, ctx.eps)
+        for i in RUNNING_STATISTICS:
+            grads[i] = None
+        return None, None, *grads
+
+
+# among the tensors of a CRU
+RUNNING_STATISTICS = (4, 5, 10, 11, 16, 17, 22, 23)
 
 
 def fits(up: Tensor, low: Tensor, weights: NamedTuple) -> bool:
@@ -19,7 +76,7 @@ def fits(up: Tensor, low: Tensor, weights: NamedTuple) -> bool:
     """
     return (up.device.type == 'cpu' and up.dtype in cpu.DTYPES
             and up.dtype == low.dtype
-            and all(w is None or w.dtype == torch.float32 for w in weights)
+            and are_float32(w for w in weights[4:] if w is not None)
             and not is_traced() and cpu.fits(low))
 
 

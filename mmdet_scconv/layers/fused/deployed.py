@@ -40,7 +40,7 @@ class DeployedSCConv(nn.Module):
         self.triton_options = gpu.options_of(conv)
         self.implementation = conv.implementation
         with torch.no_grad():
-            gate = Gate.of(conv.sru, cru, cru.gwc.weight.dtype)
+            gate = Gate.of(conv.sru, cru, cru.gwc.weight)
             self.gate_options = gate[2:]
             weights = fold_norms(cru)
             scale, shift = scale_and_shift(norm, weights.gwc)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..common import is_exporting
+from ..common import are_float32, is_exporting, is_traced
 from ..kernels import cpu
 
 
@@ -83,6 +83,23 @@ class SRUGate(torch.autograd.Function):
         return grad_x.to(dtype), grad_weight, grad_bias, None, None, None
 
 
+class GateAffine(torch.autograd.Function):
+    """``SRU.gate_affine`` in the kernels for CPUs."""
+
+    @staticmethod
+    def forward(ctx, gamma: Tensor, beta: Tensor,
+                min_gamma_sum: float) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(gamma, beta)
+        ctx.bound = min_gamma_sum
+        return torch.ops.mmdet_scconv.sru_gate_affine(gamma, beta, ctx.bound)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        return *torch.ops.mmdet_scconv.sru_gate_affine_backward(
+            *grads, *ctx.saved_tensors, ctx.bound), None
+
+
 class Gate(NamedTuple):
     """The SRU, with w_gamma folded into its GroupNorm's weight and bias.
 
@@ -103,11 +120,17 @@ class Gate(NamedTuple):
     sizes: tuple[int, int]
 
     @classmethod
-    def of(cls, sru: nn.Module, cru: nn.Module,
-           dtype: torch.dtype) -> 'Gate':
-        """The SRU's gate, and how the CRU splits its output."""
-        return cls(*sru.gate_affine(dtype), sru.gn.num_groups, sru.gn.eps,
-                   sru.gate_logit_threshold,
+    def of(cls, sru: nn.Module, cru: nn.Module, x: Tensor) -> 'Gate':
+        """The SRU's gate of an input, at least in float32, and how the CRU
+        splits its output."""
+        gn = sru.gn
+        if cpu.fits(x) and not is_traced() and are_float32(
+                (gn.weight, gn.bias)):
+            affine = GateAffine.apply(gn.weight, gn.bias, sru.min_gamma_sum)
+        else:
+            affine = sru.gate_affine(
+                torch.promote_types(x.dtype, torch.float32))
+        return cls(*affine, gn.num_groups, gn.eps, sru.gate_logit_threshold,
                    (cru.up_channels, cru.low_channels))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:

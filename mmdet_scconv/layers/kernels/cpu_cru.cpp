@@ -1,6 +1,7 @@
 // What the CRU with running statistics computes beside its convolutions, on
 // the CPU: float32 or bfloat16 maps in channels_last, float32 weights.
 //
+// fold_norms: the CRU's weights with its BatchNorms multiplied in.
 // join: the map that the point-wise convolutions see, and the means that the
 //   softmax needs. taps[n, k, c] is the mean of what tap k of the GWC sees of
 //   channel c.
@@ -271,10 +272,10 @@ inline float dot(const A* a, const B* b, int64_t count) {
   return sum;
 }
 
-template <typename T>
-inline void scale_to(const float* from, int64_t count, float by, T* to) {
+template <typename S, typename T>
+inline void scale_to(const S* from, int64_t count, float by, T* to) {
 #pragma omp simd
-  for (int64_t i = 0; i < count; ++i) store(by * from[i], to + i);
+  for (int64_t i = 0; i < count; ++i) store(by * widen(from[i]), to + i);
 }
 
 // to += a * x + b * y
@@ -303,6 +304,187 @@ struct Widths {
   // where an output's group begins among the u channels
   int64_t start(int64_t o) const { return o / (out / groups) * in_group; }
 };
+
+// A BatchNorm with running statistics.
+struct Norm {
+  const float *weight, *bias, *mean, *variance;
+  float eps;
+
+  float inverse(int64_t o) const { return 1.f / std::sqrt(variance[o] + eps); }
+  float scale(int64_t o) const { return inverse(o) * weight[o]; }
+  float shift(int64_t o) const { return bias[o] - mean[o] * scale(o); }
+};
+
+// Gradients of a BatchNorm's weight and bias.
+struct NormGradient {
+  float *weight, *bias;
+
+  void set(const Norm& norm, int64_t o, float scale, float shift) const {
+    weight[o] = (scale - norm.mean[o] * shift) * norm.inverse(o);
+    bias[o] = shift;
+  }
+};
+
+// The parameters of a CRU, in the order of the tensors that the operators take.
+struct Parameters {
+  const float *up, *up_bias;
+  Norm up_norm;
+  const float *low, *low_bias;
+  Norm low_norm;
+  const float *gwc, *pwc1;
+  Norm norm1;
+  const float *pwc2, *pwc2_bias;
+  Norm norm2;
+
+  Parameters(const std::vector<Tensor>& tensors, at::ArrayRef<double> eps) {
+    auto next = tensors.begin();
+    const auto read_next = [&] { return read<float>(*next++); };
+    const auto norm = [&](double value) {
+      Norm read;
+      for (auto field : {&Norm::weight, &Norm::bias, &Norm::mean,
+                         &Norm::variance}) {
+        read.*field = read_next();
+      }
+      read.eps = value;
+      return read;
+    };
+    up = read_next();
+    up_bias = read_next();
+    up_norm = norm(eps[0]);
+    low = read_next();
+    low_bias = read_next();
+    low_norm = norm(eps[1]);
+    gwc = read_next();
+    pwc1 = read_next();
+    norm1 = norm(eps[2]);
+    pwc2 = read_next();
+    pwc2_bias = read_next();
+    norm2 = norm(eps[3]);
+  }
+};
+
+// Where the tensors stand among those of the operators.
+enum : int64_t { kUp = 0, kLow = 6, kGwc = 12, kPwc1 = 13, kNorm1 = 14,
+                 kPwc2 = 18, kNorm2 = 20, kTensors = 24 };
+
+template <typename T>
+void fold_squeeze(const float* weight, const float* bias, const Norm& norm,
+                  const Tensor& to_weight, const Tensor& to_bias) {
+  const int64_t in = to_weight.size(1);
+  for (int64_t o = 0; o < to_weight.size(0); ++o) {
+    scale_to(weight + o * in, in, norm.scale(o),
+             write<T>(to_weight) + o * in);
+    store(bias[o] * norm.scale(o) + norm.shift(o), write<T>(to_bias) + o);
+  }
+}
+
+template <typename T>
+void unfold_squeeze(const float* weight, const float* bias, const Norm& norm,
+                    const Tensor& grad_weight, const Tensor& grad_bias,
+                    float* to_weight, float* to_bias,
+                    const NormGradient& to_norm) {
+  const int64_t in = grad_weight.size(1);
+  for (int64_t o = 0; o < grad_weight.size(0); ++o) {
+    const T* by_weight = read<T>(grad_weight) + o * in;
+    const float by_bias = widen(read<T>(grad_bias)[o]), scale = norm.scale(o);
+    scale_to(by_weight, in, scale, to_weight + o * in);
+    to_bias[o] = by_bias * scale;
+    to_norm.set(norm, o,
+                dot(weight + o * in, by_weight, in) + by_bias * bias[o],
+                by_bias);
+  }
+}
+
+template <typename T>
+std::vector<Tensor> fold_norms(const std::vector<Tensor>& tensors,
+                               at::ArrayRef<double> eps) {
+  const Parameters p(tensors, eps);
+  const Tensor &gwc = tensors[kGwc], &pwc2 = tensors[kPwc2];
+  const auto narrow = gwc.options().dtype(
+      std::is_same_v<T, float> ? at::kFloat : at::kBFloat16);
+  std::vector<Tensor> folded;
+  for (const int64_t i : {kUp, kLow}) {
+    folded.push_back(at::empty(tensors[i].sizes(), narrow));
+    folded.push_back(at::empty(tensors[i + 1].sizes(), narrow));
+  }
+  fold_squeeze<T>(p.up, p.up_bias, p.up_norm, folded[0], folded[1]);
+  fold_squeeze<T>(p.low, p.low_bias, p.low_norm, folded[2], folded[3]);
+  const int64_t out = gwc.size(0), kernel = gwc.numel() / out;
+  const int64_t u = tensors[kPwc1].size(1), t = pwc2.size(1);
+  const int64_t rest = out - t;  // what follows is passed on
+  Tensor to_gwc = at::empty_like(gwc), to_pwc1 = at::empty({out, u}, gwc.options()),
+         to_bias1 = at::empty({out}, gwc.options()),
+         to_pwc2 = at::zeros({out, t}, gwc.options()),
+         to_bias2 = at::empty({out}, gwc.options());
+  at::parallel_for(0, out, kOutputs, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; ++o) {
+      const float scale1 = p.norm1.scale(o), scale2 = p.norm2.scale(o);
+      scale_to(p.gwc + o * kernel, kernel, scale1,
+               write<float>(to_gwc) + o * kernel);
+      scale_to(p.pwc1 + o * u, u, scale1, write<float>(to_pwc1) + o * u);
+      write<float>(to_bias1)[o] = p.norm1.shift(o);
+      float* row = write<float>(to_pwc2) + o * t;
+      float bias = p.norm2.shift(o);
+      if (o < rest) {
+        scale_to(p.pwc2 + o * t, t, scale2, row);
+        bias += p.pwc2_bias[o] * scale2;
+      } else {
+        row[o - rest] = scale2;
+      }
+      write<float>(to_bias2)[o] = bias;
+    }
+  });
+  for (const Tensor& tensor : {to_gwc, to_pwc1, to_bias1, to_pwc2, to_bias2}) {
+    folded.push_back(tensor);
+  }
+  return folded;
+}
+
+// Gradients of all tensors; those of running statistics are not set.
+template <typename T>
+std::vector<Tensor> fold_norms_backward(const std::vector<Tensor>& grads,
+                                        const std::vector<Tensor>& tensors,
+                                        at::ArrayRef<double> eps) {
+  const Parameters p(tensors, eps);
+  std::vector<Tensor> result(kTensors);
+  for (int64_t i = 0; i < kTensors; ++i) result[i] = at::empty_like(tensors[i]);
+  const auto to = [&](int64_t i) { return write<float>(result[i]); };
+  const auto norm = [&](int64_t i) { return NormGradient{to(i), to(i + 1)}; };
+  unfold_squeeze<T>(p.up, p.up_bias, p.up_norm, grads[0], grads[1], to(kUp),
+                    to(kUp + 1), norm(kUp + 2));
+  unfold_squeeze<T>(p.low, p.low_bias, p.low_norm, grads[2], grads[3],
+                    to(kLow), to(kLow + 1), norm(kLow + 2));
+  const Tensor& gwc = tensors[kGwc];
+  const int64_t out = gwc.size(0), kernel = gwc.numel() / out;
+  const int64_t u = tensors[kPwc1].size(1), t = tensors[kPwc2].size(1);
+  const int64_t rest = out - t;
+  at::parallel_for(0, out, kOutputs, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; ++o) {
+      const float scale1 = p.norm1.scale(o), scale2 = p.norm2.scale(o);
+      const float* by_gwc = read<float>(grads[4]) + o * kernel;
+      const float* by_pwc1 = read<float>(grads[5]) + o * u;
+      const float by_bias1 = read<float>(grads[6])[o];
+      const float* by_pwc2 = read<float>(grads[7]) + o * t;
+      const float by_bias2 = read<float>(grads[8])[o];
+      scale_to(by_gwc, kernel, scale1, to(kGwc) + o * kernel);
+      scale_to(by_pwc1, u, scale1, to(kPwc1) + o * u);
+      norm(kNorm1).set(p.norm1, o,
+                       dot(p.gwc + o * kernel, by_gwc, kernel) +
+                           dot(p.pwc1 + o * u, by_pwc1, u),
+                       by_bias1);
+      float of_scale;
+      if (o < rest) {
+        scale_to(by_pwc2, t, scale2, to(kPwc2) + o * t);
+        to(kPwc2 + 1)[o] = scale2 * by_bias2;
+        of_scale = dot(p.pwc2 + o * t, by_pwc2, t) + by_bias2 * p.pwc2_bias[o];
+      } else {
+        of_scale = by_pwc2[o - rest];
+      }
+      norm(kNorm2).set(p.norm2, o, of_scale, by_bias2);
+    }
+  });
+  return result;
+}
 
 // What a tap sees, of the channels of one output's group, one tap after the
 // other: as a row of the GWC's weight in channels_last.
@@ -425,6 +607,40 @@ std::vector<Tensor> fuse_weights_backward(
   return {to_taps, to_means, to_gwc, to_pwc1, to_bias1, to_pwc2, to_bias2};
 }
 
+// Contiguous, but for the weight of the GWC, whose taps are rows.
+std::vector<Tensor> in_order(at::TensorList tensors, int64_t gwc) {
+  std::vector<Tensor> ordered;
+  for (const Tensor& tensor : tensors) {
+    ordered.push_back(static_cast<int64_t>(ordered.size()) == gwc
+                          ? tensor.contiguous(kLayout)
+                          : tensor.contiguous());
+  }
+  return ordered;
+}
+
+std::vector<Tensor> cru_fold_norms(at::TensorList tensors,
+                                   at::ArrayRef<double> eps,
+                                   at::ScalarType dtype) {
+  TORCH_CHECK(tensors.size() == kTensors && eps.size() == 4 &&
+                  std::all_of(tensors.begin(), tensors.end(),
+                              [](const Tensor& tensor) {
+                                return tensor.scalar_type() == at::kFloat;
+                              }),
+              "the ", static_cast<int64_t>(kTensors),
+              " tensors of a CRU, in float32, and 4 eps are needed");
+  return (dtype == at::kBFloat16 ? fold_norms<BFloat16> : fold_norms<float>)(
+      in_order(tensors, kGwc), eps);
+}
+
+std::vector<Tensor> cru_fold_norms_backward(at::TensorList grads,
+                                            at::TensorList tensors,
+                                            at::ArrayRef<double> eps) {
+  return (grads[0].scalar_type() == at::kBFloat16
+              ? fold_norms_backward<BFloat16>
+              : fold_norms_backward<float>)(
+      in_order(grads, 4), in_order(tensors, kGwc), eps);
+}
+
 void check_map(const Tensor& map, const char* name) {
   TORCH_CHECK((map.scalar_type() == at::kFloat ||
                map.scalar_type() == at::kBFloat16) && map.dim() == 4,
@@ -503,6 +719,12 @@ std::vector<Tensor> cru_fuse_weights_backward(
 
 TORCH_LIBRARY_FRAGMENT(mmdet_scconv, m) {
   m.def(
+      "cru_fold_norms(Tensor[] tensors, float[] eps, ScalarType dtype) -> "
+      "Tensor[]");
+  m.def(
+      "cru_fold_norms_backward(Tensor[] grads, Tensor[] tensors, float[] eps) "
+      "-> Tensor[]");
+  m.def(
       "cru_join(Tensor up, Tensor? pooled, Tensor low, int[] kernel, int[] "
       "stride, int[] padding, int[] dilation) -> (Tensor, Tensor, Tensor)");
   m.def(
@@ -520,6 +742,8 @@ TORCH_LIBRARY_FRAGMENT(mmdet_scconv, m) {
 }
 
 TORCH_LIBRARY_IMPL(mmdet_scconv, CPU, m) {
+  m.impl("cru_fold_norms", &cru_fold_norms);
+  m.impl("cru_fold_norms_backward", &cru_fold_norms_backward);
   m.impl("cru_join", &cru_join);
   m.impl("cru_join_backward", &cru_join_backward);
   m.impl("cru_fuse_weights", &cru_fuse_weights);

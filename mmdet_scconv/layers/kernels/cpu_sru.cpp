@@ -306,6 +306,58 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> sru_gate_backward(
       threshold);
 }
 
+// The sum of gamma, whose absolute value is kept above a bound. By PyTorch's
+// sum: near 0 rounding decides on the sign.
+double bounded_sum(const at::Tensor& gamma, double bound) {
+  const double sum = gamma.sum().item<float>();
+  return sum < 0. ? std::min(sum, -bound) : std::max(sum, bound);
+}
+
+std::tuple<at::Tensor, at::Tensor> sru_gate_affine(
+    const at::Tensor& gamma, const at::Tensor& beta, double bound) {
+  TORCH_CHECK(gamma.scalar_type() == at::kFloat &&
+                  beta.scalar_type() == at::kFloat,
+              "sru_gate_affine: float32 weights are needed");
+  const at::Tensor g = gamma.contiguous(), b = beta.contiguous();
+  const float* from = g.const_data_ptr<float>();
+  const int64_t channels = g.numel();
+  at::Tensor weight = at::empty_like(g), bias = at::empty_like(b);
+  const float by = 1. / bounded_sum(g, bound);
+  for (int64_t c = 0; c < channels; ++c) {
+    const float share = from[c] * by;
+    weight.mutable_data_ptr<float>()[c] = share * from[c];
+    bias.mutable_data_ptr<float>()[c] = share * b.const_data_ptr<float>()[c];
+  }
+  return {weight, bias};
+}
+
+std::tuple<at::Tensor, at::Tensor> sru_gate_affine_backward(
+    const at::Tensor& grad_weight, const at::Tensor& grad_bias,
+    const at::Tensor& gamma, const at::Tensor& beta, double bound) {
+  const at::Tensor by_weight = grad_weight.contiguous(),
+                   by_bias = grad_bias.contiguous(), g = gamma.contiguous(),
+                   b = beta.contiguous();
+  const float* from = g.const_data_ptr<float>();
+  const int64_t channels = g.numel();
+  at::Tensor to_gamma = at::empty_like(g), to_beta = at::empty_like(b);
+  const double sum = bounded_sum(g, bound);
+  double of_sum = 0.;
+  for (int64_t c = 0; c < channels; ++c) {
+    const double w = by_weight.const_data_ptr<float>()[c];
+    const double v = by_bias.const_data_ptr<float>()[c];
+    const double value = from[c], added = b.const_data_ptr<float>()[c];
+    of_sum += (w * value + v * added) * value;
+    to_gamma.mutable_data_ptr<float>()[c] = (2 * w * value + v * added) / sum;
+    to_beta.mutable_data_ptr<float>()[c] = v * value / sum;
+  }
+  if (std::abs(sum) > bound) {  // else it is a constant
+    for (int64_t c = 0; c < channels; ++c) {
+      to_gamma.mutable_data_ptr<float>()[c] -= of_sum / (sum * sum);
+    }
+  }
+  return {to_gamma, to_beta};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(mmdet_scconv, m) {
@@ -316,9 +368,17 @@ TORCH_LIBRARY_FRAGMENT(mmdet_scconv, m) {
       "sru_gate_backward(Tensor grad_first, Tensor grad_second, Tensor x, "
       "Tensor weight, Tensor affine, Tensor moments, float threshold) -> "
       "(Tensor, Tensor, Tensor)");
+  m.def(
+      "sru_gate_affine(Tensor gamma, Tensor beta, float bound) -> (Tensor, "
+      "Tensor)");
+  m.def(
+      "sru_gate_affine_backward(Tensor grad_weight, Tensor grad_bias, Tensor "
+      "gamma, Tensor beta, float bound) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(mmdet_scconv, CPU, m) {
   m.impl("sru_gate", &sru_gate);
   m.impl("sru_gate_backward", &sru_gate_backward);
+  m.impl("sru_gate_affine", &sru_gate_affine);
+  m.impl("sru_gate_affine_backward", &sru_gate_affine_backward);
 }
