@@ -53,13 +53,14 @@ void add_moments(const T* x, const T* origin, int64_t begin, int64_t end,
 // 1 + exp(-z). Where sum(gamma) is near 0, logits are so large that exp()
 // gives infinity, which -ffast-math may turn into NaN. Below the bound the
 // sigmoid is 0 in float beside any x.
-inline float one_plus_exp(float z) {
-  return 1.f + std::exp(-std::max(z, -kLargestExponent));
+inline float one_plus_exp(float z, float bound = kLargestExponent) {
+  return 1.f + std::exp(-std::max(z, -bound));
 }
 
 template <typename T>
 void gate(const T* x, const float* scale, const float* shift, float threshold,
           int64_t begin, int64_t end, int64_t half, T* first, T* second) {
+  constexpr float kBound = 40.f;  // so that the product below is finite
   for (int64_t p = begin; p < end; ++p) {
     const T* row1 = x + p * 2 * half;
     const T* row2 = row1 + half;
@@ -70,12 +71,12 @@ void gate(const T* x, const float* scale, const float* shift, float threshold,
       const float x1 = widen(row1[c]), x2 = widen(row2[c]);
       const float z1 = x1 * scale[c] + shift[c];
       const float z2 = x2 * scale[half + c] + shift[half + c];
-      const float s1 = x1 / one_plus_exp(z1);
-      const float s2 = x2 / one_plus_exp(z2);
-      const float both = (z1 > threshold ? 0.f : s1) +
-          (z2 > threshold ? 0.f : s2);
-      store((z1 > threshold ? x1 : 0.f) + both, o1 + c);
-      store((z2 > threshold ? x2 : 0.f) + both, o2 + c);
+      const float d1 = one_plus_exp(z1, kBound), d2 = one_plus_exp(z2, kBound);
+      const float q1 = z1 > threshold ? 0.f : x1;
+      const float q2 = z2 > threshold ? 0.f : x2;
+      const float both = (q1 * d2 + q2 * d1) / (d1 * d2);  // one division
+      store(x1 - q1 + both, o1 + c);
+      store(x2 - q2 + both, o2 + c);
     }
   }
 }
