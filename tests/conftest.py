@@ -304,7 +304,7 @@ def torch_home():
 
 @pytest.fixture(scope='session')
 def kernel_cache():
-    """An ``XDG_CACHE_HOME`` that holds the SRU's compiled kernel: built once
+    """An ``XDG_CACHE_HOME`` that holds the kernels for CPUs: built once
     for all workers of a session."""
     from mmdet_scconv.layers.kernels import cpu
     cache = os.path.join(os.environ['XDG_CACHE_HOME'], 'with_kernel')

@@ -73,7 +73,8 @@ def test_installed_package_trains(kind, dist, python, tmp_path):
     for name in ('README.md', 'LICENSE', '__pycache__'):
         assert not os.path.exists(os.path.join(mim, name))
     assert os.path.isfile(os.path.join(mim, 'model-index.yml'))
-    for path in ('layers/kernels/cpu.cpp', 'visualization/report.html'):
+    for path in ('layers/kernels/cpu_sru.cpp',
+                 'layers/kernels/cpu_numbers.h', 'visualization/report.html'):
         assert os.path.isfile(os.path.join(package, path))
     tools = os.path.join(mim, 'tools')
     run(python, os.path.join(tools, 'dataset_converters/make_digits.py'),

@@ -61,7 +61,7 @@ def environment(device: str) -> str:
     words = [f'{name}, {torch.get_num_threads()} threads',
              torch.backends.cpu.get_cpu_capability(),
              f'torch {torch.__version__}',
-             'SRU kernel ' + ('built' if cpu.is_loaded() else 'not built'),
+             'CPU kernels ' + ('built' if cpu.is_loaded() else 'not built'),
              date.today().isoformat()]
     if device == 'cuda':
         words.insert(0, torch.cuda.get_device_name())

@@ -116,11 +116,15 @@ TRACING = (torch._C._TorchDispatchModeKey.PROXY,
            torch._C._TorchDispatchModeKey.FAKE)
 
 
+def has_tracing_mode() -> bool:
+    """Whether make_fx or AOTAutograd traces, not for a compiler's graph."""
+    return any(map(torch._C._get_dispatch_mode, TRACING))
+
+
 def is_traced() -> bool:
     """Whether a graph is made of what is computed, by any tool."""
     return (torch.compiler.is_compiling() or torch.jit.is_tracing()
-            or is_exporting()
-            or any(map(torch._C._get_dispatch_mode, TRACING)))
+            or is_exporting() or has_tracing_mode())
 
 
 def are_float32(tensors: Iterable[Tensor]) -> bool:

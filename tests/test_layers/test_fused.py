@@ -3,6 +3,7 @@
 That both equal the definition in float64 is in test_scconv.py.
 """
 import copy
+import re
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from reference import randomise
 from torch import nn
 from torch._dynamo.testing import CompileCounter
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
@@ -90,11 +92,142 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
         assert (actual.double() - expected).norm() < bound
 
 
+def operators_of(function):
+    """The result, and the names of this package's operators that ran."""
+    with torch.profiler.profile() as profile:
+        result = function()
+    return result, {e.name.removeprefix('mmdet_scconv::')
+                    for e in profile.events() if '_scconv::' in e.name}
+
+
+EAGER = {'sru_gate_affine', 'sru_gate', 'cru_fold_norms', 'cru_join',
+         'cru_fuse_weights'}
+
+
+@pytest.mark.parametrize('options', [
+    dict(stride=2), dict(dilation=2, padding=2), dict(alpha=0.75),
+    dict(kernel_size=(5, 1), padding=(2, 0), stride=(1, 2)),
+    dict(gwc_groups=4, squeeze_ratio=4), dict(gwc_groups=1, stride=3),
+    dict(low_squeeze_base='low_channels'), dict(out_channels=96),
+], ids=str)
+@pytest.mark.parametrize('size', [(9, 12), (1, 1), (2, 5)], ids=str)
+def test_kernels_of_the_cru(kernel, options, size, monkeypatch):
+    """In float32, against the definition in float64; down to maps that are
+    smaller than what a tap sees."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused = randomise(SCConv(**{
+        'in_channels': 64, 'out_channels': 64, 'kernel_size': 3, 'padding': 1,
+        'bias': False, **options})).eval()
+    x = torch.randn(3, 64, *size).to(memory_format=torch.channels_last)
+    (out, grads), operators = operators_of(lambda: run(fused, x))
+    assert operators == EAGER | {f'{name}_backward' for name in EAGER}
+    fused.double().implementation = 'reference'
+    expected, expected_grads = run(fused, x.double())
+    for a, e in zip((out, *grads), (expected, *expected_grads)):
+        assert (a.double() - e).norm() <= 1e-5 * e.norm() + 1e-6
+
+
+@pytest.mark.parametrize('name', [
+    'cru.gwc.weight', 'cru.pwc2.weight', 'cru.bn1.weight', 'cru.bn2.bias',
+    'cru.squeeze_up.weight', 'cru.squeeze_low_bn.weight'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_kernels_pass_on_weights_that_are_not_finite(kernel, name, value,
+                                                     monkeypatch):
+    """All that the definition gives as NaN or infinite is so."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, reference = pair(False)
+    for layer in (fused, reference):
+        with torch.no_grad():
+            layer.get_parameter(name)[-1] = value
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        diverged = ~reference(x).isfinite()
+        assert diverged.any()
+        assert not fused(x)[diverged].isfinite().any()
+
+
+def test_kernels_of_frozen_parts(kernel, monkeypatch):
+    """Gradients of what is trained alone."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, reference = pair(False)
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+    for layer in (fused, reference):
+        layer.requires_grad_(False)
+        layer.cru.bn1.weight.requires_grad_(True)
+        layer(x).square().sum().backward()
+        assert layer.cru.gwc.weight.grad is None
+    torch.testing.assert_close(
+        fused.cru.bn1.weight.grad, reference.cru.bn1.weight.grad, rtol=1e-3,
+        atol=1e-3)
+
+
+@pytest.mark.parametrize('change', [
+    lambda layer: layer.to(memory_format=torch.channels_last),
+    lambda layer: setattr(layer.cru, 'bn2', nn.BatchNorm2d(
+        64, affine=False).eval()),
+    lambda layer: layer.cru.bfloat16().float(),
+], ids=['channels_last', 'norm without weight', 'rounded'])
+def test_kernels_of_a_changed_layer(kernel, change, monkeypatch):
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, reference = pair(False)
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+    fused(x)
+    for layer in (fused, reference):
+        change(layer)
+    torch.testing.assert_close(fused(x), reference(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_deployed_by_kernels(kernel, channels_last, monkeypatch):
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    conv, _ = pair(False)
+    norm = randomise(nn.BatchNorm2d(64), 1).eval()
+    deployed = conv.deploy(norm)
+    x = torch.randn(3, 64, 9, 7)
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        out, operators = operators_of(lambda: deployed(x))
+    assert ('cru_fuse_weights' in operators) == channels_last
+    expected = norm.double()(conv.double().cru(conv.sru(x.double())))
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_and_dtypes_that_they_do_not_know(kernel, monkeypatch):
+    """float16 by autocast is PyTorch's; bfloat16 maps and float32 weights are
+    an error, as in the definition."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, reference = pair(False)
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+    with torch.autocast('cpu', torch.float16), torch.no_grad():
+        out, operators = operators_of(lambda: fused(x))
+    assert out.dtype == torch.float16
+    assert not {'cru_fold_norms', 'cru_join'} & operators
+    for layer in (reference, fused):
+        with pytest.raises(RuntimeError):
+            layer(x.bfloat16())
+
+
+def test_kernels_are_in_no_graph(kernel, monkeypatch):
+    """What is traced has PyTorch's operators, but for the SRU's gate."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, _ = pair(False)
+    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        graphs = (torch.jit.trace(fused, x).inlined_graph,
+                  make_fx(fused)(x).graph,
+                  torch.export.export(fused, (x, )).graph)
+    assert re.search(r'scconv\W+sru_gate', str(graphs[1]))
+    for graph in graphs:
+        assert not re.search(r'scconv\W+(cru_|sru_gate_affine)', str(graph))
+
+
 @pytest.mark.parametrize('by_kernel', [False, True])
-def test_checkpointing(kernel, by_kernel, monkeypatch):
-    """At batch statistics; each saved tensor may be read once."""
+@pytest.mark.parametrize('training', [False, True])
+def test_checkpointing(kernel, training, by_kernel, monkeypatch):
+    """Each saved tensor may be read once."""
     monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
-    fused, _ = pair(training=True)
+    fused, _ = pair(training)
     x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
 
     def checkpointed(x):
@@ -272,13 +405,15 @@ def test_kernel_passes_on_what_is_not_finite(kernel, where, value, dtype,
 
 @pytest.mark.parametrize('implementation', ['fused', 'torch', 'reference'])
 @pytest.mark.parametrize('training', [False, True])
-def test_an_input_that_is_changed_in_place_is_an_error(training,
-                                                       implementation):
+@pytest.mark.parametrize('by_kernel', [False, True])
+def test_an_input_that_is_changed_in_place_is_an_error(
+        kernel, by_kernel, training, implementation, monkeypatch):
     """As with a dense convolution, not a wrong gradient."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
     before = nn.Conv2d(3, 32, 1)
     conv = SCConv(32, 32, 3, padding=1, gn_groups=4,
                   implementation=implementation).train(training)
-    x = before(torch.randn(2, 3, 8, 8))
+    x = before(torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last))
     out = conv(x).sum() + x.relu_().sum()
     with pytest.raises(RuntimeError, match='modified by an inplace operation'):
         out.backward()
@@ -351,8 +486,11 @@ def test_a_sum_of_gamma_near_zero_in_bfloat16(kernel, by_kernel, monkeypatch):
 @pytest.mark.parametrize('batch', [1, 2])
 @pytest.mark.parametrize('options', [{}, dict(stride=2), dict(alpha=0.75)],
                          ids=str)
-def test_keeps_no_more_than_its_input(options, batch):
+@pytest.mark.parametrize('by_kernel', [False, True])
+def test_keeps_no_more_than_its_input(kernel, by_kernel, options, batch,
+                                      monkeypatch):
     """For the backward pass, as a dense convolution; weights apart."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
     fused, _ = pair(False, **options)
     x = torch.randn(batch, 64, 80, 80, requires_grad=True).to(
         memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Compile the optional C++ kernel that makes SCConv faster on the CPU.
+"""Compile the optional C++ kernels that make SCConv faster on the CPU.
 
-`make env` does so. It is used from the next start on, for float32 and bfloat16
-in channels_last (ChannelsLastHook).
+`make env` does so. They are used from the next start on, for float32 and
+bfloat16 in channels_last.
 """
 import argparse
 import shutil

@@ -45,7 +45,7 @@ def cache_folder() -> Path:
 
 
 def library_path() -> Path:
-    """Path of the compiled kernel. It differs by source, torch version and
+    """Path of the compiled kernels. It differs by source, torch version and
     kind of CPU, as machines may share a home folder."""
     key = hashlib.sha256(b''.join(map(Path.read_bytes, SOURCES))
                          + cpu_features().encode())
@@ -54,7 +54,7 @@ def library_path() -> Path:
 
 
 def build() -> Path:
-    """Compile the kernel for this machine; the path of the library.
+    """Compile the kernels for this machine; the path of the library.
 
     Raises:
         RuntimeError: If the compiler fails; shows its output.
@@ -106,11 +106,12 @@ def fake_sru_gate_backward(grad_first: Tensor, grad_second: Tensor, x: Tensor,
 
 
 def load_library() -> bool:
-    """Load the kernel; returns whether it was built."""
+    """Load the kernels; returns whether they were built."""
     try:
         torch.ops.load_library(str(library_path()))
     except OSError:  # not there, or not for this machine
         return False
+    # those of the others are not needed: no graph has them
     for fake in (fake_sru_gate, fake_sru_gate_backward):
         torch.library.register_fake(
             'mmdet_scconv::' + fake.__name__.removeprefix('fake_'), fake)
@@ -123,12 +124,12 @@ load_once = cache(load_library)
 # a constant for torch.compile, which cannot trace the loading
 @torch.compiler.assume_constant_result
 def is_loaded() -> bool:
-    """Whether there is a kernel; the first call loads it."""
+    """Whether there are kernels; the first call loads them."""
     return load_once()
 
 
 def fits(x: Tensor) -> bool:
-    """Whether the kernel can and should be used for this input."""
+    """Whether the kernels can and should be used for this input."""
     return (x.device.type == 'cpu' and x.dtype in DTYPES
             and x.is_contiguous(memory_format=torch.channels_last)
             and is_loaded())

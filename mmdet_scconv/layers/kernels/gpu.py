@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..common import is_exporting, is_recorded
+from ..common import has_tracing_mode, is_exporting, is_recorded
 from .compare import Subject, Use, compare, define_layer, small_layer
 from .parameters import Options
 
@@ -28,10 +28,6 @@ INTERPRETED = HAS_TRITON and os.environ.get('TRITON_INTERPRET') == '1'
 device_of = attrgetter('device')
 LIMIT = 2**31  # of the elements of a map: the kernels count in int32
 GRID_LIMIT = 2**16  # of CUDA: samples are a dimension of the grid
-# what make_fx and AOTAutograd trace with
-TRACING = (torch._C._TorchDispatchModeKey.PROXY,
-           torch._C._TorchDispatchModeKey.FUNCTIONAL,
-           torch._C._TorchDispatchModeKey.FAKE)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -118,8 +114,7 @@ def can_fit(x: Tensor, channels: int, widest: int, tensors: Iterable[Tensor],
     """
     if torch.jit.is_tracing() or is_exporting():
         return False
-    if not torch.compiler.is_compiling() and any(
-            torch._C._get_dispatch_mode(mode) for mode in TRACING):
+    if not torch.compiler.is_compiling() and has_tracing_mode():
         return False
     if x.dim() != 4 or x.shape[1] != channels:
         return False  # the definition raises an error
