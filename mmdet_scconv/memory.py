@@ -21,7 +21,12 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def is_on_cpu(model) -> bool:
+    """Whether all parameters of a model (nn.Module) are."""
+    return all(p.device.type == 'cpu' for p in model.parameters())
+
+
 def keep_freed_memory_of(model) -> None:
     """:func:`keep_freed_memory` if a model (nn.Module) is on the CPU."""
-    if all(p.device.type == 'cpu' for p in model.parameters()):
+    if is_on_cpu(model):
         keep_freed_memory()

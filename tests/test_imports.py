@@ -15,8 +15,8 @@ PACKAGE = 'mmdet_scconv'
 # registers something, is imported by no room.
 LEVELS = (
     ('layers', ),
-    ('version', 'errors', 'stack', 'atomic', 'hosts', 'memory', 'tables',
-     'config'),
+    ('version', 'errors', 'stack', 'atomic', 'hosts', 'memory',
+     'memory_format', 'tables', 'config'),
     ('registry', ),
     ('pretrained', ),
     ('backbones', ),

@@ -21,7 +21,8 @@ from mmdet_scconv.cli import (
     picture_names,
 )
 from mmdet_scconv.errors import UserError
-from mmdet_scconv.memory import keep_freed_memory_of
+from mmdet_scconv.memory import is_on_cpu, keep_freed_memory_of
+from mmdet_scconv.memory_format import use_channels_last
 from mmdet_scconv.visualization.fonts import use_font_for
 
 
@@ -63,11 +64,14 @@ def main():
     checkpoint = check_checkpoint(args.checkpoint)
     inferencer = DetInferencer(
         args.config, args.checkpoint, args.device, show_progress=False)
-    keep_freed_memory_of(inferencer.model)
-    load_weights(inferencer.model, checkpoint, args.checkpoint)
+    model = inferencer.model
+    keep_freed_memory_of(model)
+    load_weights(model, checkpoint, args.checkpoint)
+    if is_on_cpu(model):
+        use_channels_last(model)
     if args.deploy:
-        deploy_parts(inferencer.model)
-    classes = inferencer.model.dataset_meta['classes']
+        deploy_parts(model)
+    classes = model.dataset_meta['classes']
     use_font_for(tuple(classes))
     pictures = osp.join(args.out_dir, 'vis')
     os.makedirs(pictures, exist_ok=True)

@@ -6,8 +6,3 @@ _base_ = [
 ]
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=10)))
-
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='ChannelsLastHook')  # faster on CPUs
-]

@@ -11,9 +11,9 @@ from ..layers import SCConv
 from ..layers.kernels import cpu
 
 MESSAGE = (
-    'SCConv: its compiled kernel for CPUs was not found. In channels_last '
-    '(ChannelsLastHook) it saves about a sixth of the time. It needs a C++ '
-    'compiler; to compile it once: python -c "from '
+    'SCConv: its compiled kernels for CPUs were not found. They save about a '
+    'sixth of the time. They need a C++ compiler; to compile them once: '
+    'python -c "from '
     'mmdet_scconv.layers.kernels import cpu; print(cpu.build())"')
 
 

@@ -2,6 +2,7 @@
 from mmdet.registry import HOOKS
 from mmengine.hooks import CheckpointHook, Hook
 
+from .channels_last_hook import ChannelsLastHook
 from .check_loss_hook import CheckLossHook
 from .check_pretrained_hook import CheckPretrainedHook
 from .check_start_hook import CheckStartHook
@@ -11,14 +12,21 @@ from .keep_memory_hook import KeepMemoryHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .warm_start_hook import WarmStartHook
 
-HOOKS_OF_A_RUN = (CheckPretrainedHook, CheckStartHook, WarmStartHook,
-                  CheckLossHook, EpochLengthHook, EpochSeedHook,
-                  KeepMemoryHook)
+HOOKS_OF_A_RUN = {  # and their arguments
+    CheckPretrainedHook: {},
+    CheckStartHook: {},
+    WarmStartHook: {},
+    CheckLossHook: {},
+    EpochLengthHook: {},
+    EpochSeedHook: {},
+    KeepMemoryHook: {},
+    ChannelsLastHook: dict(devices='cpu'),
+}
 
 
 @HOOKS.register_module()
 class SCConvRuntimeHook(Hook):
-    """Adds the hooks that protect a training, and one for speed.
+    """Adds the hooks that protect a training, and two for speed.
 
     ``custom_hooks = [dict(type='SCConvRuntimeHook')]`` in any config, with
     any ``train.py``:
@@ -31,6 +39,7 @@ class SCConvRuntimeHook(Hook):
     - EpochLengthHook: logs the number of iterations of an epoch.
     - EpochSeedHook: a resumed training equals an uninterrupted one.
     - KeepMemoryHook: on a CPU, freed memory is used again.
+    - ChannelsLastHook: on a CPU, backbone and neck work in channels_last.
     - SafeCheckpointHook, with the settings of ``default_hooks.checkpoint``:
       a checkpoint file is complete or does not exist.
 
@@ -48,9 +57,9 @@ class SCConvRuntimeHook(Hook):
         for i, hook in enumerate(hooks):
             if type(hook) is CheckpointHook:
                 hooks[i] = SafeCheckpointHook.with_settings_of(hook)
-        for added in HOOKS_OF_A_RUN:
+        for added, args in HOOKS_OF_A_RUN.items():
             if not any(isinstance(hook, added) for hook in hooks):
-                runner.register_hook(added())
+                runner.register_hook(added(**args))
         added = [type(hook).__name__ for hook in hooks if hook not in before]
         if added:
             runner.logger.info(f'SCConvRuntimeHook adds {", ".join(added)}')

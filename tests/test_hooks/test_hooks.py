@@ -144,6 +144,47 @@ def test_channels_last_without_a_neck(wrapped):
         assert output.is_contiguous()
 
 
+@pytest.mark.parametrize('devices,on_cpu,on_gpu', [
+    ('all', True, True), ('cpu', True, False), ('none', False, False)])
+def test_channels_last_on_some_devices(devices, on_cpu, on_gpu):
+    """The meta device stands for a GPU."""
+    for device, expected in (('cpu', on_cpu), ('meta', on_gpu)):
+        model = torch.nn.Module()
+        model.backbone = ResNet(18).to(device)
+        ChannelsLastHook(devices).before_run(SimpleNamespace(model=model))
+        assert model.backbone.conv1.weight.is_contiguous(
+            memory_format=torch.channels_last) == expected
+
+
+def test_channels_last_of_unknown_devices():
+    with pytest.raises(ValueError, match="devices='gpu' is not valid: one of"):
+        ChannelsLastHook(devices='gpu')
+
+
+def test_channels_last_leaves_operators_of_mmcv(caplog):
+    """Deformable convolutions raise an error for such maps."""
+    model = torch.nn.Module()
+    model.backbone = ResNet(
+        50, base_channels=8, stem_channels=8,
+        dcn=dict(type='DCN', deform_groups=1),
+        stage_with_dcn=(False, False, False, True))
+    run = SimpleNamespace(model=model, logger=logging.getLogger())
+    with caplog.at_level(logging.INFO):
+        ChannelsLastHook().before_run(run)
+    assert 'ChannelsLastHook: backbone or neck of Module take' in caplog.text
+    assert model.backbone.conv1.weight.is_contiguous()
+    model.backbone(torch.randn(1, 3, 64, 64))
+
+
+def test_channels_last_twice():
+    """A runner that runs again."""
+    model = torch.nn.Module()
+    model.backbone = ResNet(18)
+    for _ in range(2):
+        ChannelsLastHook().before_run(SimpleNamespace(model=model))
+    assert len(model.backbone._forward_hooks) == 1
+
+
 @MODEL_WRAPPERS.register_module()
 class MMDataParallelStandIn(torch.nn.Module):
     """mmengine takes it for a wrapped (distributed) model."""

@@ -13,9 +13,9 @@ from toy import toy_runner
 
 from mmdet_scconv.hooks import CheckLossHook, SafeCheckpointHook
 
-ADDED = {'CheckLossHook', 'CheckPretrainedHook', 'CheckStartHook',
-         'EpochLengthHook', 'EpochSeedHook', 'KeepMemoryHook',
-         'SafeCheckpointHook'}
+ADDED = {'ChannelsLastHook', 'CheckLossHook', 'CheckPretrainedHook',
+         'CheckStartHook', 'EpochLengthHook', 'EpochSeedHook',
+         'KeepMemoryHook', 'SafeCheckpointHook'}
 LINE = dict(type='mmdet.SCConvRuntimeHook')
 
 
