@@ -2,6 +2,7 @@
 cannot run."""
 import csv
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -136,6 +137,17 @@ def test_minutes(stub):
     assert 'layers-inference: NOT RUN: no time left' in output
     _, output, _ = stub('--minutes', '2', 'layers', SECONDS='55')
     assert '== layers-training, for at most 6' in output
+
+
+def test_times_take_less_than_6_minutes(stub):
+    """All steps of layers and backbones together; one gets what those before
+    it have left."""
+    _, output, _ = stub('layers', 'backbones')
+    limits = [int(n) for n in re.findall(r'for at most (\d+) s', output)]
+    assert len(limits) == 6
+    assert sorted(limits) == limits and limits[-1] < 360
+    _, output, _ = stub('backbones')
+    assert int(re.findall(r'for at most (\d+) s', output)[-1]) < 360
 
 
 def test_wheels_are_installed(stub, tmp_path):

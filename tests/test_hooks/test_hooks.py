@@ -173,7 +173,7 @@ def test_channels_last_leaves_operators_of_mmcv(caplog):
         ChannelsLastHook().before_run(run)
     assert 'ChannelsLastHook: backbone or neck of Module take' in caplog.text
     assert model.backbone.conv1.weight.is_contiguous()
-    model.backbone(torch.randn(1, 3, 64, 64))
+    model.backbone(torch.randn(1, 3, 128, 128))
 
 
 def test_channels_last_twice():

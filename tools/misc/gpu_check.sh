@@ -26,7 +26,8 @@
 #           kernels run in Triton's interpreter; no CUDA graphs, torch.compile
 #           or AMP, and the demo is left to `make demo`.
 #
-# Each step has its own time limit and shows its output while it runs. On a
+# Each step has its own time limit and shows its output while it runs; those of
+# layers and backbones take less than 6 minutes together. On a
 # machine where Triton has not compiled the kernels yet, this takes most of the
 # time of the first steps (it keeps them in ~/.triton). PYTHON names the
 # interpreter (default: python3).
@@ -67,7 +68,7 @@ fi
 mkdir -p "$out" || exit
 out=$(cd "$out" && pwd)
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-failed=0
+failed=0 share=0
 
 say() { echo "$*" | tee -a "$out/summary.txt"; }
 
@@ -111,12 +112,15 @@ step() {
   return "$code"
 }
 
-# bench NAME SECONDS SYSTEM... OPTION...: times side by side
+# bench NAME SECONDS SYSTEM... OPTION...: times side by side. A step gets what
+# those before it have left, too.
 bench() {
-  local name=$1 limit=$2
+  local name=$1 begin=$SECONDS
+  share=$((share + $2))
   shift 2
-  step "$name" "$limit" "$python" tools/analysis_tools/benchmark.py \
+  step "$name" "$share" "$python" tools/analysis_tools/benchmark.py \
     --device "$device" --out "$out/$name" "${size[@]}" "$@"
+  share=$((share - (SECONDS - begin)))
 }
 
 # keeps the exit code, which tells a crash from an error
@@ -185,13 +189,13 @@ run_tests() {
 
 run_layers() {
   needs layers rich matplotlib || return
-  bench layers-inference 200 dense scconv scconv:textbook scconv:deploy \
+  bench layers-inference 60 dense scconv scconv:textbook scconv:deploy \
     --part layer --execution "${modes[@]}" --dtype "${dtypes[@]}"
-  bench layers-training 200 dense scconv scconv:textbook --part layer \
+  bench layers-training 65 dense scconv scconv:textbook --part layer \
     --task training --regime norm-eval --execution "${modes[@]}" \
     --dtype "${dtypes[@]}"
   # as the networks that `Swapped` is for train
-  bench layers-batch-statistics 60 dense scconv scconv:textbook --part layer \
+  bench layers-batch-statistics 30 dense scconv scconv:textbook --part layer \
     --task training --regime batch-statistics --execution "${modes[@]}" \
     --dtype "${dtypes[0]}" --batch "$largest"
 }
@@ -202,11 +206,11 @@ run_backbones() {
     skip backbones "MMDetection cannot be imported: $(why_no_stack)"
     return
   fi
-  bench backbones-inference 200 "$dense" "$ours" "$ours:textbook" \
+  bench backbones-inference 70 "$dense" "$ours" "$ours:textbook" \
     "$ours:deploy" --execution "${modes[@]}" --dtype "${dtypes[@]}"
-  bench backbones-training 200 "$dense" "$ours" "$ours:textbook" \
+  bench backbones-training 70 "$dense" "$ours" "$ours:textbook" \
     --task training --execution "${modes[@]}" --dtype "${dtypes[@]}"
-  [[ $device == cpu ]] || bench backbones-compile 200 "$dense" "$ours" \
+  [[ $device == cpu ]] || bench backbones-compile 50 "$dense" "$ours" \
     --execution compile --task inference training --dtype bf16 --batch 2
 }
 
