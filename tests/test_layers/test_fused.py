@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_scconv.layers import SCConv
+from mmdet_scconv.layers.fused import affine_cru, cpu_cru
 from mmdet_scconv.layers.fused.affine_cru import add_points
 from mmdet_scconv.layers.kernels import cpu
 
@@ -146,19 +147,124 @@ def test_kernels_pass_on_weights_that_are_not_finite(kernel, name, value,
         assert not fused(x)[diverged].isfinite().any()
 
 
-def test_kernels_of_frozen_parts(kernel, monkeypatch):
-    """Gradients of what is trained alone."""
-    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+@pytest.mark.parametrize('by_kernel', [False, True])
+@pytest.mark.parametrize('name', ['cru.bn1.weight', 'sru.gn.weight'])
+def test_frozen_parts(kernel, name, by_kernel, monkeypatch):
+    """One parameter is trained alone, of an input without gradient."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
     fused, reference = pair(False)
-    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
-    for layer in (fused, reference):
+    x = torch.randn(2, 64, 9, 7)
+    for layer, image in ((fused, x.to(memory_format=torch.channels_last)),
+                         (reference, x)):
         layer.requires_grad_(False)
-        layer.cru.bn1.weight.requires_grad_(True)
-        layer(x).square().sum().backward()
+        layer.get_parameter(name).requires_grad_(True)
+        layer(image).square().sum().backward()
         assert layer.cru.gwc.weight.grad is None
     torch.testing.assert_close(
-        fused.cru.bn1.weight.grad, reference.cru.bn1.weight.grad, rtol=1e-3,
-        atol=1e-3)
+        fused.get_parameter(name).grad, reference.get_parameter(name).grad,
+        rtol=1e-3, atol=1e-3)
+
+
+def test_kernels_on_several_threads(kernel, monkeypatch):
+    """Whose sums are added; tests run with one thread otherwise."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, reference = pair(False)
+    x = torch.randn(2, 64, 70, 33).to(memory_format=torch.channels_last)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        (out, grads) = run(fused, x)
+    finally:
+        torch.set_num_threads(before)
+    expected, expected_grads = run(reference.double(), x.double())
+    for a, e in zip((out, *grads), (expected, *expected_grads)):
+        assert (a.double() - e).norm() <= 1e-5 * e.norm() + 1e-6
+
+
+@pytest.mark.parametrize('change', [
+    lambda cru: setattr(cru, 'bn1', nn.BatchNorm2d(32).eval()),
+    lambda cru: setattr(cru, 'squeeze_low_bn', nn.BatchNorm2d(64).eval()),
+    lambda cru: setattr(cru, 'pwc1', nn.Conv2d(16, 32, 1, bias=False)),
+    lambda cru: setattr(cru, 'pwc2', nn.Conv2d(16, 32, 1)),
+    lambda cru: setattr(cru, 'squeeze_up', nn.Conv2d(32, 8, 1)),
+], ids=['bn1', 'squeeze_low_bn', 'pwc1', 'pwc2', 'squeeze_up'])
+def test_kernels_check_sizes(kernel, change, monkeypatch):
+    """They would read what is not there."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, _ = pair(False)
+    change(fused.cru)
+    x = torch.randn(1, 64, 9, 7).to(memory_format=torch.channels_last)
+    with pytest.raises(RuntimeError, match='sizes that do not fit'):
+        fused(x)
+
+
+def test_gate_checks_sizes(kernel):
+    x = torch.randn(1, 64, 4, 4).to(memory_format=torch.channels_last)
+    with pytest.raises(RuntimeError, match='as many float32 weights'):
+        torch.ops.mmdet_scconv.sru_gate(
+            x, torch.ones(32), torch.ones(32), 16, 1e-5, 0.)
+
+
+def test_backward_pass_alone_is_traced(kernel, monkeypatch):
+    """By compiled autograd: the same kernels compute the maps again."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, _ = pair(False)
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+    _, expected = run(fused, x)
+    x.requires_grad_()
+    out = fused(x)
+    for module in (affine_cru, cpu_cru):
+        monkeypatch.setattr(module, 'is_traced', lambda: True)
+    weights = torch.randn(
+        out.shape, generator=torch.Generator().manual_seed(1))
+    grad, = torch.autograd.grad((out * weights).sum(), x)
+    torch.testing.assert_close(grad, expected[0])
+
+
+@pytest.mark.parametrize('norm', ['squeeze_up_bn', 'bn1', 'bn2'])
+def test_kernels_of_an_infinite_variance(kernel, norm, monkeypatch):
+    """The channel is the norm's bias, as in the definition."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, reference = pair(False)
+    for layer in (fused, reference):
+        getattr(layer.cru, norm).running_var[3] = float('inf')
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(fused(x), reference(x), rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_keep_every_nan(kernel, monkeypatch):
+    """Rounding to bfloat16 would make 0 of one whose bits are all ones."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
+    fused, _ = pair(False)
+    with torch.no_grad():
+        fused.cru.squeeze_up.weight.view(torch.int32)[3, 4] = 0x7fffffff
+    x = torch.randn(2, 64, 9, 7).to(memory_format=torch.channels_last)
+    with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
+        assert not fused(x).isfinite().any()
+
+
+@pytest.mark.parametrize('options', [
+    dict(stride=2), dict(alpha=0.75, stride=2), dict(gwc_groups=4),
+    dict(kernel_size=(1, 5), padding=(0, 2))], ids=str)
+def test_kernels_of_the_cru_in_bfloat16(kernel, options, monkeypatch):
+    """Relative, under autocast; PyTorch's operators say how much is to be
+    expected."""
+    fused = randomise(SCConv(**{
+        'in_channels': 64, 'out_channels': 64, 'kernel_size': 3, 'padding': 1,
+        'bias': False, **options})).eval()
+    x = torch.randn(2, 64, 13, 16).to(memory_format=torch.channels_last)
+    results = []
+    for by_kernel in (True, False):
+        monkeypatch.setattr(cpu, 'is_loaded', lambda on=by_kernel: on)
+        with torch.autocast('cpu', torch.bfloat16):
+            out, grads = run(fused, x)
+        results.append((out, *grads))
+    fused.double().implementation = 'reference'
+    expected, expected_grads = run(fused, x.double())
+    eps = torch.finfo(torch.bfloat16).eps
+    for a, without, e in zip(*results, (expected, *expected_grads)):
+        bound = max(4 * eps * e.norm(), 2 * (without.double() - e).norm())
+        assert (a.double() - e).norm() < bound
 
 
 @pytest.mark.parametrize('change', [
@@ -186,11 +292,15 @@ def test_deployed_by_kernels(kernel, channels_last, monkeypatch):
     x = torch.randn(3, 64, 9, 7)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        out, operators = operators_of(lambda: deployed(x))
+    deployed.parameters = lambda: ()
+    (out, grads), operators = operators_of(lambda: run(deployed, x))
     assert ('cru_fuse_weights' in operators) == channels_last
-    expected = norm.double()(conv.double().cru(conv.sru(x.double())))
-    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
+    layer = nn.Sequential(conv, norm).double().requires_grad_(False)
+    conv.implementation = 'reference'
+    layer.parameters = lambda: ()
+    expected, expected_grads = run(layer, x.double())
+    for a, e in zip((out, *grads), (expected, *expected_grads)):
+        torch.testing.assert_close(a.double(), e, rtol=1e-4, atol=1e-4)
 
 
 def test_kernels_and_dtypes_that_they_do_not_know(kernel, monkeypatch):
@@ -334,6 +444,8 @@ def test_kernel_is_compiled_as_one_operator(kernel, monkeypatch):
                  for node in getattr(getattr(module, 'graph', None), 'nodes',
                                      ())}
     assert 'mmdet_scconv.sru_gate' in operators
+    assert not any('.cru_' in name or 'gate_affine' in name
+                   for name in operators)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -420,9 +532,15 @@ def test_an_input_that_is_changed_in_place_is_an_error(
 
 
 @pytest.mark.parametrize('stride', [1, 2])
-def test_deployed_of_an_empty_input(stride):
+@pytest.mark.parametrize('recorded', [False, True])
+@pytest.mark.parametrize('memory_format',
+                         [torch.contiguous_format, torch.channels_last])
+def test_deployed_of_an_empty_input(kernel, memory_format, recorded, stride,
+                                    monkeypatch):
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: True)
     conv = SCConv(32, 32, 3, padding=1, gn_groups=4, stride=stride).eval()
-    x = torch.randn(0, 32, 14, 9)
+    x = torch.randn(0, 32, 14, 9).contiguous(
+        memory_format=memory_format).requires_grad_(recorded)
     expected = conv(x)
     deployed = conv.deploy(nn.BatchNorm2d(32).eval())
     assert deployed(x).shape == expected.shape

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..common import is_traced
 from . import cpu_cru
 from .recomputed import Recomputed, records_eagerly
 from .sru_gate import Gate
@@ -146,8 +147,10 @@ def mean_of_conv(x: Tensor, conv: Geometry, weight: Tensor) -> Tensor:
 
 
 def squeezed_maps(weights: AffineCRU, gwc: Geometry, pool: nn.Module,
-                  gate: Gate, x: Tensor) -> Iterator[Tensor]:
+                  gate: Gate, traced: bool, x: Tensor) -> Iterator[Tensor]:
     """SRU, squeezes and pooling.
+
+    ``traced`` is asked for before: the backward pass alone may be traced.
 
     Yields both parts of the SRU's output, the map that is pooled, then the
     results: up, (N, u, H, W), and cat(pooled up, low), (N, u + t, ceil(H /
@@ -163,7 +166,7 @@ def squeezed_maps(weights: AffineCRU, gwc: Geometry, pool: nn.Module,
     low = F.conv2d(pooled, weights.squeeze_low_weight,
                    weights.squeeze_low_bias)
     pooled = pool(up)
-    if cpu_cru.fits(up, low, weights):
+    if not traced and cpu_cru.fits(up, low, weights[4:]):
         yield from cpu_cru.Join.apply(
             up, None if pooled is up else pooled, low, gwc[:4])
     else:
@@ -187,7 +190,7 @@ def affine_scconv(gate: Gate, weights: AffineCRU, gwc: Geometry,
 
     Shape: -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
-    make_maps = partial(squeezed_maps, weights, gwc, pool, gate)
+    make_maps = partial(squeezed_maps, weights, gwc, pool, gate, is_traced())
     if records_eagerly(x, *gate[:2], *weights):
         with Recomputed(make_maps, x) as maps:
             return fuse(weights, gwc, *maps[3:])
@@ -235,7 +238,8 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
             factor.unsqueeze(2) * weights.pwc1,
             beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
-    if up.device.type == 'cpu' and records_eagerly(up, points, *weights):
+    if up.device.type == 'cpu' and up.shape[0] > 1 and records_eagerly(
+            up, points, *weights):
         # factors after the convolution would need its output for their
         # gradient; on a GPU launches for each sample would take longer
         kernels = factor.view(*factor.shape, 1, 1, 1) * weights.gwc

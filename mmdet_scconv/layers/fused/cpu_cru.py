@@ -1,7 +1,5 @@
 """What :mod:`affine_cru` computes beside its convolutions, by the kernels for
 CPUs: a few calls in place of some hundred small operators."""
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -56,28 +54,21 @@ class FoldNorms(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor):
-        grads = torch.ops.mmdet_scconv.cru_fold_norms_backward(
+        return None, None, *torch.ops.mmdet_scconv.cru_fold_norms_backward(
             grads, ctx.saved_tensors, ctx.eps)
-        for i in RUNNING_STATISTICS:
-            grads[i] = None
-        return None, None, *grads
 
 
-# among the tensors of a CRU
-RUNNING_STATISTICS = (4, 5, 10, 11, 16, 17, 22, 23)
-
-
-def fits(up: Tensor, low: Tensor, weights: NamedTuple) -> bool:
-    """Whether the kernels can and should be used.
+def fits(up: Tensor, low: Tensor, weights: tuple[Tensor | None, ...]) -> bool:
+    """Whether the kernels can and should be used, if nothing is traced.
 
     Args:
         up, low (Tensor): The squeezed maps.
-        weights (AffineCRU): See there.
+        weights (tuple): Those of AffineCRU from ``gwc`` on.
     """
     return (up.device.type == 'cpu' and up.dtype in cpu.DTYPES
-            and up.dtype == low.dtype
-            and are_float32(w for w in weights[4:] if w is not None)
-            and not is_traced() and cpu.fits(low))
+            and up.dtype == low.dtype and up.numel() > 0
+            and are_float32(w for w in weights if w is not None)
+            and cpu.fits(low))
 
 
 class Join(torch.autograd.Function):
@@ -127,7 +118,7 @@ class FuseWeights(torch.autograd.Function):
                 *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         *fused, beta = torch.ops.mmdet_scconv.cru_fuse_weights(
             taps, means, *weights, dtype)
-        ctx.save_for_backward(taps, means, *weights[:5], beta)
+        ctx.save_for_backward(taps, means, *weights[:6], beta)
         return tuple(fused)
 
     @staticmethod

@@ -77,9 +77,9 @@ class SRUGate(torch.autograd.Function):
             torch.ops.aten.native_group_norm_backward(
                 grad_logits, x, mean, rstd, weight, x.shape[0], x.shape[1],
                 x.shape[2] * x.shape[3], groups,
-                list(ctx.needs_input_grad[:3]))
-        if through_norm is not None:
-            grad_x += through_norm
+                # without the first it crashes in channels_last (torch 2.13)
+                [True, *ctx.needs_input_grad[1:3]])
+        grad_x += through_norm
         return grad_x.to(dtype), grad_weight, grad_bias, None, None, None
 
 

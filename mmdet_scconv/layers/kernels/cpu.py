@@ -111,7 +111,7 @@ def load_library() -> bool:
         torch.ops.load_library(str(library_path()))
     except OSError:  # not there, or not for this machine
         return False
-    # those of the others are not needed: no graph has them
+    # the other operators need none, as no graph contains them (is_traced)
     for fake in (fake_sru_gate, fake_sru_gate_backward):
         torch.library.register_fake(
             'mmdet_scconv::' + fake.__name__.removeprefix('fake_'), fake)

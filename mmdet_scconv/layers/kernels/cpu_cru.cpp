@@ -13,6 +13,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -310,7 +311,10 @@ struct Norm {
   const float *weight, *bias, *mean, *variance;
   float eps;
 
-  float inverse(int64_t o) const { return 1.f / std::sqrt(variance[o] + eps); }
+  // In double, as -ffast-math's root in float is NaN for infinity.
+  float inverse(int64_t o) const {
+    return 1. / std::sqrt(static_cast<double>(variance[o]) + eps);
+  }
   float scale(int64_t o) const { return inverse(o) * weight[o]; }
   float shift(int64_t o) const { return bias[o] - mean[o] * scale(o); }
 };
@@ -367,14 +371,24 @@ struct Parameters {
 enum : int64_t { kUp = 0, kLow = 6, kGwc = 12, kPwc1 = 13, kNorm1 = 14,
                  kPwc2 = 18, kNorm2 = 20, kTensors = 24 };
 
+// The last two of the four tensors of a norm.
+bool is_statistic(int64_t i) {
+  for (const int64_t norm : {kUp + 2, kLow + 2, int64_t{kNorm1},
+                             int64_t{kNorm2}}) {
+    if (i == norm + 2 || i == norm + 3) return true;
+  }
+  return false;
+}
+
 template <typename T>
 void fold_squeeze(const float* weight, const float* bias, const Norm& norm,
                   const Tensor& to_weight, const Tensor& to_bias) {
   const int64_t in = to_weight.size(1);
   for (int64_t o = 0; o < to_weight.size(0); ++o) {
-    scale_to(weight + o * in, in, norm.scale(o),
-             write<T>(to_weight) + o * in);
-    store(bias[o] * norm.scale(o) + norm.shift(o), write<T>(to_bias) + o);
+    const float scale = norm.scale(o);
+    scale_to(weight + o * in, in, scale, write<T>(to_weight) + o * in);
+    store((bias[o] - norm.mean[o]) * scale + norm.bias[o],
+          write<T>(to_bias) + o);
   }
 }
 
@@ -412,7 +426,8 @@ std::vector<Tensor> fold_norms(const std::vector<Tensor>& tensors,
   const int64_t out = gwc.size(0), kernel = gwc.numel() / out;
   const int64_t u = tensors[kPwc1].size(1), t = pwc2.size(1);
   const int64_t rest = out - t;  // what follows is passed on
-  Tensor to_gwc = at::empty_like(gwc), to_pwc1 = at::empty({out, u}, gwc.options()),
+  Tensor to_gwc = at::empty_like(gwc),
+         to_pwc1 = at::empty({out, u}, gwc.options()),
          to_bias1 = at::empty({out}, gwc.options()),
          to_pwc2 = at::zeros({out, t}, gwc.options()),
          to_bias2 = at::empty({out}, gwc.options());
@@ -440,14 +455,16 @@ std::vector<Tensor> fold_norms(const std::vector<Tensor>& tensors,
   return folded;
 }
 
-// Gradients of all tensors; those of running statistics are not set.
+// Gradients of all tensors, but for running statistics.
 template <typename T>
 std::vector<Tensor> fold_norms_backward(const std::vector<Tensor>& grads,
                                         const std::vector<Tensor>& tensors,
                                         at::ArrayRef<double> eps) {
   const Parameters p(tensors, eps);
   std::vector<Tensor> result(kTensors);
-  for (int64_t i = 0; i < kTensors; ++i) result[i] = at::empty_like(tensors[i]);
+  for (int64_t i = 0; i < kTensors; ++i) {
+    if (!is_statistic(i)) result[i] = at::empty_like(tensors[i]);
+  }
   const auto to = [&](int64_t i) { return write<float>(result[i]); };
   const auto norm = [&](int64_t i) { return NormGradient{to(i), to(i + 1)}; };
   unfold_squeeze<T>(p.up, p.up_bias, p.up_norm, grads[0], grads[1], to(kUp),
@@ -552,7 +569,8 @@ std::vector<Tensor> fuse_weights_backward(
     const Tensor& grad_kernel, const Tensor& grad_bias,
     const Tensor& grad_weight, const Tensor& taps, const Tensor& means,
     const Tensor& gwc, const Tensor& pwc1, const Tensor& bias1,
-    const Tensor& pwc2, const Tensor& bias2, const Tensor& beta) {
+    const Tensor& pwc2, const Tensor& bias2, const float* scale,
+    const Tensor& beta) {
   const Widths widths(gwc, pwc1, pwc2);
   const int64_t n = means.size(0), out = widths.out, u = widths.u,
                 t = widths.t, both = u + t;
@@ -567,6 +585,7 @@ std::vector<Tensor> fuse_weights_backward(
       const float* conv = read<float>(gwc) + o * widths.kernel();
       const float* point1 = read<float>(pwc1) + o * u;
       const float* point2 = read<float>(pwc2) + o * t;
+      const float by = scale ? scale[o] : 1.f;  // multiplies all outputs
       for (int64_t sample = 0; sample < n; ++sample) {
         const int64_t i = sample * out + o;
         const float beta1 = read<float>(beta)[i];
@@ -574,23 +593,24 @@ std::vector<Tensor> fuse_weights_backward(
         const T* by_kernel = read<T>(grad_kernel) + i * widths.kernel();
         const T* by_weight = read<T>(grad_weight) + i * both;
         const float by_bias = widen(read<T>(grad_bias)[i]);
-        const float of_beta1 = dot(conv, by_kernel, widths.kernel()) +
-            dot(point1, by_weight, u) + by_bias * read<float>(bias1)[o];
-        const float of_beta2 =
-            dot(point2, by_weight + u, t) + by_bias * read<float>(bias2)[o];
+        const float of_beta1 = by *
+            (dot(conv, by_kernel, widths.kernel()) +
+             dot(point1, by_weight, u) + by_bias * read<float>(bias1)[o]);
+        const float of_beta2 = by *
+            (dot(point2, by_weight + u, t) + by_bias * read<float>(bias2)[o]);
         const float logit = (of_beta1 - of_beta2) * beta1 * beta2;
         write<float>(logits)[i] = logit;
         gather(read<float>(taps) + sample * widths.taps * u, widths, o,
                seen.data());
         const float* mean = read<float>(means) + sample * both;
-        add_both(beta1, by_kernel, logit, seen.data(), widths.kernel(),
+        add_both(by * beta1, by_kernel, logit, seen.data(), widths.kernel(),
                  write<float>(to_gwc) + o * widths.kernel());
-        add_both(beta1, by_weight, logit, mean, u,
+        add_both(by * beta1, by_weight, logit, mean, u,
                  write<float>(to_pwc1) + o * u);
-        add_both(beta2, by_weight + u, -logit, mean + u, t,
+        add_both(by * beta2, by_weight + u, -logit, mean + u, t,
                  write<float>(to_pwc2) + o * t);
-        write<float>(to_bias1)[o] += beta1 * by_bias + logit;
-        write<float>(to_bias2)[o] += beta2 * by_bias - logit;
+        write<float>(to_bias1)[o] += by * beta1 * by_bias + logit;
+        write<float>(to_bias2)[o] += by * beta2 * by_bias - logit;
       }
     }
   });
@@ -605,6 +625,23 @@ std::vector<Tensor> fuse_weights_backward(
           .reshape({n, widths.taps, u});
   Tensor to_means = at::cat({at::mm(logits, pwc1), at::mm(logits, -pwc2)}, 1);
   return {to_taps, to_means, to_gwc, to_pwc1, to_bias1, to_pwc2, to_bias2};
+}
+
+void check_width(const Tensor& tensor, int64_t width) {
+  TORCH_CHECK(tensor.numel() == width, "the weights of a CRU have sizes that "
+              "do not fit: ", tensor.numel(), " numbers where there should be ",
+              width);
+}
+
+// That what follows the squeezes fits together.
+void check_fuse(const Tensor& gwc, const Tensor& pwc1, const Tensor& pwc2,
+                int64_t pwc2_rows) {
+  TORCH_CHECK(gwc.dim() == 4 && pwc1.size(0) == gwc.size(0) &&
+                  pwc2.size(0) == pwc2_rows &&
+                  pwc1.size(1) % gwc.size(1) == 0 &&
+                  gwc.size(0) % (pwc1.size(1) / gwc.size(1)) == 0,
+              "the weights of a CRU have sizes that do not fit: ", gwc.sizes(),
+              ", ", pwc1.sizes(), ", ", pwc2.sizes());
 }
 
 // Contiguous, but for the weight of the GWC, whose taps are rows.
@@ -628,6 +665,19 @@ std::vector<Tensor> cru_fold_norms(at::TensorList tensors,
                               }),
               "the ", static_cast<int64_t>(kTensors),
               " tensors of a CRU, in float32, and 4 eps are needed");
+  const Tensor &gwc = tensors[kGwc], &pwc1 = tensors[kPwc1],
+               &pwc2 = tensors[kPwc2];
+  check_fuse(gwc, pwc1, pwc2, gwc.size(0) - pwc2.size(1));
+  for (const auto& [first, last, width] :
+       {std::array{kUp + 1, kUp + 6, pwc1.size(1)},
+        std::array{kLow + 1, kLow + 6, pwc2.size(1)},
+        std::array{kNorm1 + 0, kNorm1 + 4, gwc.size(0)},
+        std::array{kPwc2 + 1, kPwc2 + 2, pwc2.size(0)},
+        std::array{kNorm2 + 0, kNorm2 + 4, gwc.size(0)}}) {
+    for (int64_t i = first; i < last; ++i) check_width(tensors[i], width);
+  }
+  check_width(tensors[kUp].select(1, 0), pwc1.size(1));
+  check_width(tensors[kLow].select(1, 0), pwc2.size(1));
   return (dtype == at::kBFloat16 ? fold_norms<BFloat16> : fold_norms<float>)(
       in_order(tensors, kGwc), eps);
 }
@@ -692,6 +742,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cru_fuse_weights(
   TORCH_CHECK(gwc.scalar_type() == at::kFloat &&
                   (dtype == at::kFloat || dtype == at::kBFloat16),
               "float32 weights, for maps of float32 or bfloat16, are needed");
+  check_fuse(gwc, pwc1, pwc2, gwc.size(0));
+  check_width(means.select(0, 0), pwc1.size(1) + pwc2.size(1));
+  check_width(taps.select(0, 0), gwc.size(2) * gwc.size(3) * pwc1.size(1));
+  for (const Tensor& tensor : {bias1, bias2, scale ? *scale : bias1,
+                               shift ? *shift : bias1}) {
+    check_width(tensor, gwc.size(0));
+  }
   const Tensor s = scale ? scale->contiguous() : Tensor();
   const Tensor b = shift ? shift->contiguous() : Tensor();
   return (dtype == at::kBFloat16 ? fuse_weights<BFloat16>
@@ -699,20 +756,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cru_fuse_weights(
       taps.contiguous(), means.contiguous(), gwc.contiguous(kLayout),
       pwc1.contiguous(), bias1.contiguous(), pwc2.contiguous(),
       bias2.contiguous(), scale ? read<float>(s) : nullptr,
-      scale ? read<float>(b) : nullptr);
+      shift ? read<float>(b) : nullptr);
 }
 
 std::vector<Tensor> cru_fuse_weights_backward(
     const Tensor& grad_kernel, const Tensor& grad_bias,
     const Tensor& grad_weight, const Tensor& taps, const Tensor& means,
     const Tensor& gwc, const Tensor& pwc1, const Tensor& bias1,
-    const Tensor& pwc2, const Tensor& bias2, const Tensor& beta) {
+    const Tensor& pwc2, const Tensor& bias2,
+    const std::optional<Tensor>& scale, const Tensor& beta) {
+  const Tensor s = scale ? scale->contiguous() : Tensor();
   return (is_narrow(grad_kernel) ? fuse_weights_backward<BFloat16>
                                  : fuse_weights_backward<float>)(
       grad_kernel.contiguous(kLayout), grad_bias.contiguous(),
       grad_weight.contiguous(), taps.contiguous(), means.contiguous(),
       gwc.contiguous(kLayout), pwc1.contiguous(), bias1.contiguous(),
-      pwc2.contiguous(), bias2.contiguous(), beta);
+      pwc2.contiguous(), bias2.contiguous(),
+      scale ? read<float>(s) : nullptr, beta);
 }
 
 }  // namespace
@@ -738,7 +798,8 @@ TORCH_LIBRARY_FRAGMENT(mmdet_scconv, m) {
   m.def(
       "cru_fuse_weights_backward(Tensor grad_kernel, Tensor grad_bias, Tensor "
       "grad_weight, Tensor taps, Tensor means, Tensor gwc, Tensor pwc1, "
-      "Tensor bias1, Tensor pwc2, Tensor bias2, Tensor beta) -> Tensor[]");
+      "Tensor bias1, Tensor pwc2, Tensor bias2, Tensor? scale, Tensor beta) "
+      "-> Tensor[]");
 }
 
 TORCH_LIBRARY_IMPL(mmdet_scconv, CPU, m) {

@@ -23,11 +23,14 @@ inline float widen(BFloat16 narrow) {
 
 inline void store(float value, float* to) { *to = value; }
 
-// Rounds to nearest, ties to even.
+// Rounds to nearest, ties to even. A NaN stays one, also where rounding would
+// carry into the sign.
 inline void store(float value, BFloat16* to) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
-  *to = static_cast<BFloat16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  *to = static_cast<BFloat16>(
+      is_nan ? 0x7fc0u : (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 // By the bits, as -ffast-math takes all numbers for finite.

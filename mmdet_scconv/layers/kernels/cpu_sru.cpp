@@ -289,10 +289,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> sru_gate(
   TORCH_CHECK((narrow || x.scalar_type() == at::kFloat) && x.dim() == 4 &&
                   x.size(1) % 2 == 0 && x.size(1) % groups == 0 &&
                   weight.scalar_type() == at::kFloat &&
-                  bias.scalar_type() == at::kFloat,
+                  bias.scalar_type() == at::kFloat &&
+                  weight.numel() == x.size(1) && bias.numel() == x.size(1),
               "sru_gate: a float32 or bfloat16 tensor (N, C, H, W) is needed, "
               "C even and a multiple of groups=", groups,
-              ", and float32 weights");
+              ", and as many float32 weights");
   return (narrow ? forward<BFloat16> : forward<float>)(
       x, weight, bias, groups, eps, threshold);
 }
