@@ -28,6 +28,10 @@ from reference import randomise  # noqa: E402
 
 from mmdet_scconv.layers import SCConv  # noqa: E402
 from mmdet_scconv.layers.kernels import gpu, gpu_batches  # noqa: E402
+from mmdet_scconv.layers.kernels.parameters import (  # noqa: E402
+    options_of,
+    tensors_of,
+)
 
 if gpu.HAS_TRITON:
     from mmdet_scconv.layers.kernels import triton_scconv
@@ -525,8 +529,8 @@ def test_what_a_compiler_knows_of_the_operators(memory_format):
     """Sizes, strides and types of the outputs."""
     layer, _ = layers(stride=2)
     x = maps(memory_format=memory_format)
-    parameters = [t.detach() for t in gpu.tensors_of(layer)]
-    options = gpu.options_of(layer).flat()
+    parameters = [t.detach() for t in tensors_of(layer)]
+    options = options_of(layer).flat()
     forward = (x, parameters, *options, torch.float32, [])
     y, *kept = triton_scconv.operators.forward_operator(*forward)
     backward = (torch.ones_like(y), x, kept, parameters, *options)

@@ -20,6 +20,10 @@ from mmdet_scconv.layers.kernels import (  # noqa: E402
     gpu,
     gpu_batches,
 )
+from mmdet_scconv.layers.kernels.parameters import (  # noqa: E402
+    options_of,
+    tensors_of,
+)
 
 pytestmark = pytest.mark.skipif(
     not gpu.HAS_TRITON or gpu.INTERPRETED,
@@ -314,12 +318,12 @@ def test_code_does_not_grow_with_the_width(nothing_launched, monkeypatch,
     lines = []
     for channels in (256, 1024):
         parameters = triton_scconv.Parameters(
-            *gpu.tensors_of(layer(channels)))
+            *tensors_of(layer(channels)))
         x = torch.empty(1, channels, 8, 8, dtype=torch.bfloat16).to(
             memory_format=torch.channels_last)
         launch = plan.plan_of(
             triton_scconv.forward.ForwardPlan, x, True, x.dtype, parameters,
-            gpu.options_of(layer(channels)), False).first_squeeze
+            options_of(layer(channels)), False).first_squeeze
         compiled = launch.kernel.warmup(
             x, *4 * [torch.empty(8)], *parameters.gate, *parameters.squeezes,
             *launch.numbers, grid=launch.grid, **launch.options,

@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 
 from ..common import are_float32, is_traced
 from ..kernels import cpu
-from ..kernels.gpu import (
+from ..kernels.parameters import (
     compute_dtype,
     has_running_statistics,
     numbers_of,

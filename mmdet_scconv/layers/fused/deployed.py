@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import gpu
+from ..kernels.parameters import options_of
 from .affine_cru import (
     AffineCRU,
     Geometry,
@@ -37,7 +38,7 @@ class DeployedSCConv(nn.Module):
         self.gwc_geometry, self.pool = Geometry.of(cru.gwc), cru.pool
         self.out_channels = conv.out_channels
         # made here, as it is read from the SCConv
-        self.triton_options = gpu.options_of(conv)
+        self.triton_options = options_of(conv)
         self.implementation = conv.implementation
         with torch.no_grad():
             gate = Gate.of(conv.sru, cru, cru.gwc.weight)

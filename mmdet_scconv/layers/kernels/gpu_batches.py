@@ -11,16 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..common import is_recorded
 from .compare import Subject
-from .gpu import (
-    can_fit,
-    compared,
-    compute_dtype,
-    has_affine,
-    may_run,
-    norm_tensors,
-    use_of,
-)
-from .parameters import SRUOptions
+from .gpu import can_fit, compared, may_run, use_of
+from .parameters import SRUOptions, compute_dtype, has_affine, norm_tensors
 
 
 def is_eager(conv: nn.Module, x: Tensor) -> bool:
