@@ -3,8 +3,10 @@
 That both equal the definition in float64 is in test_scconv.py.
 """
 import copy
+import gc
 import re
 import sys
+import weakref
 
 import pytest
 import torch
@@ -634,6 +636,24 @@ def test_deployed_equals_conv_and_norm(options):
     x = torch.randn(2, 64, 9, 7, dtype=torch.float64)
     torch.testing.assert_close(
         conv.deploy(norm)(x), norm(conv(x)), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('by_kernel', [False, True])
+def test_keeps_nothing_after_the_backward_pass(kernel, by_kernel,
+                                               monkeypatch):
+    """Without Python's garbage collector, which comes when it wants."""
+    monkeypatch.setattr(cpu, 'is_loaded', lambda: by_kernel)
+    fused, _ = pair(False)
+    x = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    image = weakref.ref(x.requires_grad_())
+    gc.collect()
+    gc.disable()
+    try:
+        fused(x).sum().backward()
+        del x
+        assert image() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize('conv, norm', [

@@ -9,7 +9,7 @@ grouped and one point-wise convolution.
 No more memory is kept for the backward pass than by a dense convolution: the
 gate and the squeezes are cheap and are computed again.
 """
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -205,16 +205,8 @@ def fuse(weights: AffineCRU, gwc: Geometry, up: Tensor, points: Tensor,
         return fuse_maps(weights, gwc, up, points)
     kernel, bias, weight = cpu_cru.FuseWeights.apply(
         up.dtype, *means, *weights[4:])
-    return concatenate([
-        fuse_sample(gwc, *sample) for sample in zip(
-            up.split(1), points.split(1), kernel.split(weight.shape[1]), bias,
-            weight)
-    ])
-
-
-def concatenate(samples: list[Tensor]) -> Tensor:
-    """torch.cat, which copies a single sample."""
-    return samples[0] if len(samples) == 1 else torch.cat(samples)
+    return fuse_samples(gwc, up, points, kernel.split(weight.shape[1]), bias,
+                        weight)
 
 
 def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
@@ -238,19 +230,13 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
             factor.unsqueeze(2) * weights.pwc1,
             beta[1].unsqueeze(2) * weights.pwc2
         ], dim=2)
-    if up.device.type == 'cpu' and up.shape[0] > 1 and records_eagerly(
-            up, points, *weights):
-        # factors after the convolution would need its output for their
-        # gradient; on a GPU launches for each sample would take longer
+    # factors after the convolution would need its output for their gradient;
+    # on a GPU launches for each sample would take longer
+    by_sample = up.device.type == 'cpu' and up.shape[0] > 0 and \
+        records_eagerly(up, points, *weights)
+    if by_sample or (up.shape[0] == 1 and not torch.jit.is_tracing()):
         kernels = factor.view(*factor.shape, 1, 1, 1) * weights.gwc
-        return concatenate([
-            fuse_sample(gwc, *sample) for sample in zip(
-                up.split(1), points.split(1), kernels, bias, weight)
-        ])
-    if up.shape[0] == 1 and not torch.jit.is_tracing():
-        return fuse_sample(gwc, up, points,
-                           factor.view(-1, 1, 1, 1) * weights.gwc, bias[0],
-                           weight[0])
+        return fuse_samples(gwc, up, points, kernels, bias, weight)
     shape = (*factor.shape, 1, 1)
     out = F.conv2d(up, weights.gwc, None, *gwc[1:])
     out = torch.addcmul(
@@ -259,11 +245,22 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
     return add_points(out, points, weight)
 
 
-def fuse_sample(gwc: Geometry, up: Tensor, points: Tensor, kernel: Tensor,
-                bias: Tensor, weight: Tensor) -> Tensor:
-    """Both convolutions of one image, whose weights hold the softmax."""
-    out = F.conv2d(up, kernel, bias, *gwc[1:])
-    return add_points(out, points, weight.unsqueeze(0))
+def fuse_samples(gwc: Geometry, up: Tensor, points: Tensor,
+                 kernels: Iterable[Tensor], bias: Tensor,
+                 weight: Tensor) -> Tensor:
+    """Both convolutions, image by image, as their weights hold the softmax.
+
+    Args:
+        kernels (Iterable): Of the GWC, (out, u / groups, kh, kw) each.
+        bias (Tensor): (N, out).
+        weight (Tensor): (N, out, u + t).
+    """
+    images = [
+        add_points(F.conv2d(sample, kernel, b, *gwc[1:]), point, w)
+        for sample, point, kernel, b, w in zip(
+            up.split(1), points.split(1), kernels, bias, weight.split(1))
+    ]
+    return images[0] if len(images) == 1 else torch.cat(images)
 
 
 def add_points(out: Tensor, points: Tensor, weight: Tensor) -> Tensor:

@@ -28,10 +28,10 @@ class Recomputed:
             device, torch.get_autocast_dtype(device),
             torch.is_autocast_enabled(device))
         self.maps, self.again = [], []
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(
-            self.pack, self.unpack)
 
     def __enter__(self) -> list[Tensor]:
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(
+            self.pack, self.unpack)
         self.hooks.__enter__()
         for made in self.function(self.x):
             self.maps.append(made)
@@ -39,6 +39,7 @@ class Recomputed:
 
     def __exit__(self, *error) -> None:
         self.hooks.__exit__(*error)
+        del self.hooks  # a cycle, which would keep the maps until Python's gc
         self.maps.clear()
 
     def pack(self, saved: Tensor):
