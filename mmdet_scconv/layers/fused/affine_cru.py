@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..common import is_traced
@@ -248,19 +249,18 @@ def fuse_maps(weights: AffineCRU, gwc: Geometry, up: Tensor,
 def fuse_samples(gwc: Geometry, up: Tensor, points: Tensor,
                  kernels: Iterable[Tensor], bias: Tensor,
                  weight: Tensor) -> Tensor:
-    """Both convolutions, image by image, as their weights hold the softmax.
+    """Both convolutions, the GWC image by image, as its weights hold the
+    softmax.
 
     Args:
         kernels (Iterable): Of the GWC, (out, u / groups, kh, kw) each.
         bias (Tensor): (N, out).
         weight (Tensor): (N, out, u + t).
     """
-    images = [
-        add_points(F.conv2d(sample, kernel, b, *gwc[1:]), point, w)
-        for sample, point, kernel, b, w in zip(
-            up.split(1), points.split(1), kernels, bias, weight.split(1))
-    ]
-    return images[0] if len(images) == 1 else torch.cat(images)
+    images = [F.conv2d(*image, *gwc[1:])
+              for image in zip(up.split(1), kernels, bias)]
+    out = images[0] if len(images) == 1 else torch.cat(images)
+    return add_points(out, points, weight)
 
 
 def add_points(out: Tensor, points: Tensor, weight: Tensor) -> Tensor:
@@ -272,16 +272,51 @@ def add_points(out: Tensor, points: Tensor, weight: Tensor) -> Tensor:
         weight (Tensor): (N, out_channels, C).
     """
     weight = weight.to(out.dtype)
-    pixels = points.permute(0, 2, 3, 1).flatten(1, 2)
     if torch.compiler.is_compiling():
         # a sum that fuses with what follows
-        product = pixels @ weight.mT
+        product = to_pixels(points) @ weight.mT
         return out + product.unflatten(1, out.shape[2:]).permute(0, 3, 1, 2)
-    # in place, and in the layout of the map: the transposed product has no
-    # fast form for bfloat16 on CPUs, and its gradient has the other layout
-    if out.is_contiguous(memory_format=torch.channels_last) and \
-            not torch.jit.is_tracing():  # a trace may get the other layout
-        out.permute(0, 2, 3, 1).flatten(1, 2).baddbmm_(pixels, weight.mT)
-    else:
+    if torch.jit.is_tracing():  # a trace may get the other layout
         out.flatten(2).baddbmm_(weight, points.flatten(2))
-    return out
+        return out
+    return AddPoints.apply(out, points, weight)
+
+
+def to_pixels(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, H * W, C), a view in channels_last."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class AddPoints(torch.autograd.Function):
+    """:func:`add_points`, in place, and in the layout of the map: the
+    transposed product has no fast form for bfloat16 on CPUs.
+
+    Autograd would copy the gradient of a view that was changed in place, and
+    give the other layout to that of the points.
+    """
+
+    @staticmethod
+    def forward(ctx, out: Tensor, points: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(points, weight)
+        ctx.mark_dirty(out)
+        ctx.layout = torch.channels_last if out.is_contiguous(
+            memory_format=torch.channels_last) else torch.contiguous_format
+        if ctx.layout == torch.channels_last:
+            to_pixels(out).baddbmm_(to_pixels(points), weight.mT)
+        else:
+            out.flatten(2).baddbmm_(weight, points.flatten(2))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        points, weight = ctx.saved_tensors
+        maps = grad.contiguous(memory_format=ctx.layout)
+        if ctx.layout == torch.channels_last:
+            pixels = to_pixels(maps)
+            of_points = (pixels @ weight).unflatten(
+                1, maps.shape[2:]).permute(0, 3, 1, 2)
+            return grad, of_points, pixels.mT @ to_pixels(points)
+        maps = maps.flatten(2)
+        of_points = (weight.mT @ maps).unflatten(2, grad.shape[2:])
+        return grad, of_points, maps @ points.flatten(2).mT
