@@ -344,13 +344,13 @@ struct Parameters {
     auto next = tensors.begin();
     const auto read_next = [&] { return read<float>(*next++); };
     const auto norm = [&](double value) {
-      Norm read;
+      Norm result;
       for (auto field : {&Norm::weight, &Norm::bias, &Norm::mean,
                          &Norm::variance}) {
-        read.*field = read_next();
+        result.*field = read_next();
       }
-      read.eps = value;
-      return read;
+      result.eps = value;
+      return result;
     };
     up = read_next();
     up_bias = read_next();
