@@ -14,8 +14,8 @@ class ChannelsLastHook(Hook):
     """Stores the weights of backbone and neck as channels_last.
 
     Their convolutions then work in that layout, which is faster on CPUs and,
-    in mixed precision, on GPUs; results are the same except for rounding. The
-    heads get contiguous maps. A model with operators of mmcv in backbone or
+    by PyTorch's documentation, in mixed precision on GPUs; results are the
+    same except for rounding. The heads get contiguous maps. A model with operators of mmcv in backbone or
     neck is left as it is, with a line in the log.
 
     Args:
