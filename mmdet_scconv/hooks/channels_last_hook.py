@@ -15,8 +15,9 @@ class ChannelsLastHook(Hook):
 
     Their convolutions then work in that layout, which is faster on CPUs and,
     by PyTorch's documentation, in mixed precision on GPUs; results are the
-    same except for rounding. The heads get contiguous maps. A model with operators of mmcv in backbone or
-    neck is left as it is, with a line in the log.
+    same except for rounding. The heads get contiguous maps. A model with
+    operators of mmcv in backbone or neck is left as it is, with a line in the
+    log.
 
     Args:
         devices (str): Where: 'all', 'cpu' or 'none'. Defaults to 'all';
