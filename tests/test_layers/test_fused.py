@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_scconv.layers import SCConv
-from mmdet_scconv.layers.fused import affine_cru, cpu_cru
+from mmdet_scconv.layers.fused import affine_cru, cpu_cru, recomputed
 from mmdet_scconv.layers.fused.affine_cru import add_points
 from mmdet_scconv.layers.kernels import cpu
 
@@ -636,6 +636,19 @@ def test_deployed_equals_conv_and_norm(options):
     x = torch.randn(2, 64, 9, 7, dtype=torch.float64)
     torch.testing.assert_close(
         conv.deploy(norm)(x), norm(conv(x)), rtol=1e-10, atol=1e-10)
+
+
+def test_an_error_leaves_no_hooks(monkeypatch):
+    """They would be called for whatever is computed later."""
+    packed = []
+    monkeypatch.setattr(recomputed.Recomputed, 'pack',
+                        lambda self, saved: packed.append(saved))
+    fused, _ = pair(False)
+    with pytest.raises(RuntimeError):
+        fused(torch.randn(1, 64, 8, 8, dtype=torch.bfloat16))
+    packed.clear()
+    torch.ones(1, requires_grad=True).exp()
+    assert not packed
 
 
 @pytest.mark.parametrize('by_kernel', [False, True])

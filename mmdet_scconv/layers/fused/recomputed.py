@@ -33,8 +33,12 @@ class Recomputed:
         self.hooks = torch.autograd.graph.saved_tensors_hooks(
             self.pack, self.unpack)
         self.hooks.__enter__()
-        for made in self.function(self.x):
-            self.maps.append(made)
+        try:
+            for made in self.function(self.x):
+                self.maps.append(made)
+        except BaseException as error:  # Python calls no __exit__ then
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self.maps
 
     def __exit__(self, *error) -> None:
