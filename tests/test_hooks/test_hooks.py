@@ -25,6 +25,7 @@ from mmdet_scconv.hooks import (
     compile_hook,
 )
 from mmdet_scconv.layers.fused import DeployedSCConv
+from mmdet_scconv.memory_format import use_channels_last
 
 
 class Loop(BaseLoop):
@@ -174,6 +175,11 @@ def test_channels_last_leaves_operators_of_mmcv(caplog):
     assert 'ChannelsLastHook: backbone or neck of Module take' in caplog.text
     assert model.backbone.conv1.weight.is_contiguous()
     model.backbone(torch.randn(1, 3, 128, 128))
+
+
+def test_channels_last_without_a_backbone():
+    """A semi-supervised detector has two inside."""
+    assert not use_channels_last(torch.nn.Linear(2, 2))
 
 
 def test_channels_last_twice():
