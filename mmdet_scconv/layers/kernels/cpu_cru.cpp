@@ -329,12 +329,15 @@ struct NormGradient {
   }
 };
 
+// A squeeze and the norm behind it.
+struct Squeeze {
+  const float *weight, *bias;
+  Norm norm;
+};
+
 // The parameters of a CRU, in the order of the tensors that the operators take.
 struct Parameters {
-  const float *up, *up_bias;
-  Norm up_norm;
-  const float *low, *low_bias;
-  Norm low_norm;
+  Squeeze up, low;
   const float *gwc, *pwc1;
   Norm norm1;
   const float *pwc2, *pwc2_bias;
@@ -352,12 +355,12 @@ struct Parameters {
       result.eps = value;
       return result;
     };
-    up = read_next();
-    up_bias = read_next();
-    up_norm = norm(eps[0]);
-    low = read_next();
-    low_bias = read_next();
-    low_norm = norm(eps[1]);
+    for (int64_t i = 0; i < 2; ++i) {
+      Squeeze& squeeze = i ? low : up;
+      squeeze.weight = read_next();
+      squeeze.bias = read_next();
+      squeeze.norm = norm(eps[i]);
+    }
     gwc = read_next();
     pwc1 = read_next();
     norm1 = norm(eps[2]);
@@ -381,8 +384,9 @@ bool is_statistic(int64_t i) {
 }
 
 template <typename T>
-void fold_squeeze(const float* weight, const float* bias, const Norm& norm,
-                  const Tensor& to_weight, const Tensor& to_bias) {
+void fold_squeeze(const Squeeze& squeeze, const Tensor& to_weight,
+                  const Tensor& to_bias) {
+  const auto& [weight, bias, norm] = squeeze;
   const int64_t in = to_weight.size(1);
   for (int64_t o = 0; o < to_weight.size(0); ++o) {
     const float scale = norm.scale(o);
@@ -393,10 +397,10 @@ void fold_squeeze(const float* weight, const float* bias, const Norm& norm,
 }
 
 template <typename T>
-void unfold_squeeze(const float* weight, const float* bias, const Norm& norm,
-                    const Tensor& grad_weight, const Tensor& grad_bias,
-                    float* to_weight, float* to_bias,
+void unfold_squeeze(const Squeeze& squeeze, const Tensor& grad_weight,
+                    const Tensor& grad_bias, float* to_weight, float* to_bias,
                     const NormGradient& to_norm) {
+  const auto& [weight, bias, norm] = squeeze;
   const int64_t in = grad_weight.size(1);
   for (int64_t o = 0; o < grad_weight.size(0); ++o) {
     const T* by_weight = read<T>(grad_weight) + o * in;
@@ -421,8 +425,8 @@ std::vector<Tensor> fold_norms(const std::vector<Tensor>& tensors,
     folded.push_back(at::empty(tensors[i].sizes(), narrow));
     folded.push_back(at::empty(tensors[i + 1].sizes(), narrow));
   }
-  fold_squeeze<T>(p.up, p.up_bias, p.up_norm, folded[0], folded[1]);
-  fold_squeeze<T>(p.low, p.low_bias, p.low_norm, folded[2], folded[3]);
+  fold_squeeze<T>(p.up, folded[0], folded[1]);
+  fold_squeeze<T>(p.low, folded[2], folded[3]);
   const int64_t out = gwc.size(0), kernel = gwc.numel() / out;
   const int64_t u = tensors[kPwc1].size(1), t = pwc2.size(1);
   const int64_t rest = out - t;  // what follows is passed on
@@ -467,10 +471,10 @@ std::vector<Tensor> fold_norms_backward(const std::vector<Tensor>& grads,
   }
   const auto to = [&](int64_t i) { return write<float>(result[i]); };
   const auto norm = [&](int64_t i) { return NormGradient{to(i), to(i + 1)}; };
-  unfold_squeeze<T>(p.up, p.up_bias, p.up_norm, grads[0], grads[1], to(kUp),
-                    to(kUp + 1), norm(kUp + 2));
-  unfold_squeeze<T>(p.low, p.low_bias, p.low_norm, grads[2], grads[3],
-                    to(kLow), to(kLow + 1), norm(kLow + 2));
+  unfold_squeeze<T>(p.up, grads[0], grads[1], to(kUp), to(kUp + 1),
+                    norm(kUp + 2));
+  unfold_squeeze<T>(p.low, grads[2], grads[3], to(kLow), to(kLow + 1),
+                    norm(kLow + 2));
   const Tensor& gwc = tensors[kGwc];
   const int64_t out = gwc.size(0), kernel = gwc.numel() / out;
   const int64_t u = tensors[kPwc1].size(1), t = tensors[kPwc2].size(1);
