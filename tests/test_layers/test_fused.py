@@ -95,6 +95,23 @@ def test_kernel_equals_reference(kernel, size, training, batch, threshold,
         assert (actual.double() - expected).norm() < bound
 
 
+@pytest.mark.parametrize('scale', [1., 10., 1000., 1e9])
+def test_sigmoid_of_the_kernel(kernel, scale):
+    """Its exponential is its own: logits from small ones to those at which
+    the sigmoid is 0 or 1, in float32 against float64."""
+    x = torch.linspace(-1, 1, 6400).view(64, 1, 10, 10).transpose(0, 1)
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.full((64, ), scale), torch.zeros(64)
+    first, second, *_ = torch.ops.mmdet_scconv.sru_gate(
+        x, weight, bias, 1, 1e-5, float(torch.finfo(torch.float32).max))
+    x = x.double()
+    expected = sum(
+        (torch.group_norm(x, 1, weight.double(), bias.double(), 1e-5).sigmoid()
+         * x).chunk(2, dim=1))
+    for half in (first, second):
+        torch.testing.assert_close(half.double(), expected, rtol=0, atol=1e-6)
+
+
 def operators_of(function):
     """The result, and the names of this package's operators that ran."""
     with torch.profiler.profile() as profile:

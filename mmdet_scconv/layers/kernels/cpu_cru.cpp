@@ -289,7 +289,7 @@ inline void add_both(float a, const T* x, float b, const float* y,
 
 inline float sigmoid(float z) {
   z = std::min(std::max(z, -kLargestExponent), kLargestExponent);
-  return 1.f / (1.f + std::exp(-z));
+  return 1.f / (1.f + exponential(-z));
 }
 
 // The widths that the weights have.

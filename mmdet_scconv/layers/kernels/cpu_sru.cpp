@@ -50,11 +50,10 @@ void add_moments(const T* x, const T* origin, int64_t begin, int64_t end,
   }
 }
 
-// 1 + exp(-z). Where sum(gamma) is near 0, logits are so large that exp()
-// gives infinity, which -ffast-math may turn into NaN. Below the bound the
-// sigmoid is 0 in float beside any x.
+// 1 + exp(-z). Logits are as large as they like where sum(gamma) is near 0.
+// Beyond the bounds the sigmoid is 0 or 1 in float beside any x.
 inline float one_plus_exp(float z, float bound = kLargestExponent) {
-  return 1.f + std::exp(-std::max(z, -bound));
+  return 1.f + exponential(std::min(std::max(-z, -bound), bound));
 }
 
 template <typename T>
@@ -75,8 +74,8 @@ void gate(const T* x, const float* scale, const float* shift, float threshold,
       const float q1 = z1 > threshold ? 0.f : x1;
       const float q2 = z2 > threshold ? 0.f : x2;
       const float both = (q1 * d2 + q2 * d1) / (d1 * d2);  // one division
-      store(x1 - q1 + both, o1 + c);
-      store(x2 - q2 + both, o2 + c);
+      store_number(x1 - q1 + both, o1 + c);
+      store_number(x2 - q2 + both, o2 + c);
     }
   }
 }
