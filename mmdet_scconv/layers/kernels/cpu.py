@@ -65,8 +65,9 @@ def build() -> Path:
     with ninja_in_reach():
         load(
             NAME, [str(path) for path in SOURCES if path.suffix == '.cpp'],
-            # fast-math for vectorised exp(); when compiling only: in the link
-            # it would change the whole process's treatment of denormals
+            # fast-math to vectorise min, max and rounding; when compiling
+            # only: in the link it would change the whole process's treatment
+            # of denormals
             extra_cflags=['-O3', '-march=native', '-ffast-math', '-fopenmp'],
             extra_ldflags=['-fopenmp'],
             build_directory=str(path.parent),
