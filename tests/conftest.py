@@ -210,6 +210,14 @@ def a_config_is_laid_out_once():
 
 
 @pytest.fixture(autouse=True)
+def same_random_numbers():
+    """In each test, whatever ran before."""
+    import torch
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
 def environment_is_kept():
     with same_environment():
         yield

@@ -139,6 +139,15 @@ def test_minutes(stub):
     assert '== layers-training, for at most 6' in output
 
 
+def test_slow_steps_on_a_cpu(stub, tmp_path):
+    """The clock jumps by 2 minutes in each; 4 times the limits of a GPU."""
+    clock = tmp_path / 'clock'
+    clock.write_text(
+        'echo() { SECONDS=$((SECONDS + 120)); builtin echo "$@"; }\n')
+    _, output, _ = stub('--device', 'cpu', 'layers', BASH_ENV=str(clock))
+    assert re.findall(r'for at most (.*) s', output) == ['240', '380', '380']
+
+
 def test_times_take_less_than_6_minutes(stub):
     """All steps of layers and backbones together; one gets what those before
     it have left."""

@@ -12,8 +12,8 @@ from ..layers.kernels import cpu
 
 MESSAGE = (
     'SCConv: its compiled kernels for CPUs were not found. They save a tenth '
-    'to a third of the time. They need a C++ compiler; to compile them once: '
-    'python -c "from '
+    'to two fifths of the time. They need a C++ compiler; to compile them '
+    'once: python -c "from '
     'mmdet_scconv.layers.kernels import cpu; print(cpu.build())"')
 
 

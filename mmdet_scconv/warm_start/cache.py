@@ -89,20 +89,20 @@ def once(key: str, compute: Callable[[], dict],
     Returns:
         tuple: The content, and whether it was found.
 
-    Where the folder cannot be written to (a full disk, say), a warning is
-    logged and each process computes.
+    Where the folder cannot be written to (a full disk, say), or the user has
+    none, a warning is logged and each process computes.
     """
-    folder = folder or cache_dir()
-    path = osp.join(folder, f'{key}.pth')
-    found = load_fitted(path)
-    if found is not None:
-        return found, True
     try:
+        folder = folder or cache_dir()
+        path = osp.join(folder, f'{key}.pth')
+        found = load_fitted(path)
+        if found is not None:
+            return found, True
         os.makedirs(folder, exist_ok=True)
         lock = FileLock(f'{path}.lock')
         lock.acquire()
     except OSError as error:
-        warn_not_kept(folder, error)
+        warn_not_kept(folder or 'a cache', error)
         return compute(), False
     try:
         found = load_fitted(path)  # another process was faster

@@ -75,6 +75,11 @@ def build(monkeypatch):
     """The tool, in this process; what it ends with."""
     tool = load_script(REPO / 'tools/misc/build_kernels.py')
     monkeypatch.setattr(sys, 'argv', ['build_kernels.py'])
+    # torch gives a library that is built again in a process another name: as
+    # in a new process, also for the tests that follow
+    from torch.utils import cpp_extension
+    monkeypatch.setattr(cpp_extension, 'JIT_EXTENSION_VERSIONER',
+                        type(cpp_extension.JIT_EXTENSION_VERSIONER)())
 
     def run():
         with pytest.raises(SystemExit) as error:
@@ -97,14 +102,49 @@ def test_no_compiler_is_one_line(build, tmp_path, monkeypatch):
     assert build().startswith('No C++ compiler (c++). On Debian')
 
 
-def test_a_failed_build_says_why(build, tmp_path, monkeypatch):
-    """The compiler is there, and fails."""
+def test_a_cache_that_cannot_be_written_to_is_one_line(build, tmp_path,
+                                                       monkeypatch):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    assert str(tmp_path / 'file') in build()
+
+
+def test_no_home_folder(build, monkeypatch):
+    """A user id that the system does not know, as in some containers."""
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr('pwd.getpwuid', dict().__getitem__)
+    assert not cpu.load_library()
+    assert build().endswith('Set $XDG_CACHE_HOME')
+
+
+@pytest.fixture
+def failing_compiler(tmp_path, monkeypatch):
+    """It is there, and fails; an empty cache."""
     compiler = tmp_path / 'g++'
     compiler.write_text('#!/bin/sh\ntest "$1" = -MMD || exec true\n'
                         'echo "error: no room"\nexit 1\n')
     compiler.chmod(0o755)
     monkeypatch.setenv('CXX', str(compiler))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+
+
+def test_a_compiler_that_does_not_run(build, tmp_path, monkeypatch):
+    monkeypatch.setenv('CXX', 'false')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    assert "'false'" in build()
+
+
+@pytest.mark.timeout(60)
+def test_a_killed_build_is_not_waited_for(build, failing_compiler):
+    """It leaves torch's lock."""
+    lock = cpu.library_path().with_name('lock')
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert 'error: no room' in build()
+
+
+def test_a_failed_build_says_why(build, failing_compiler):
     before = os.environ['PATH']
     assert 'error: no room' in build()
     assert os.environ['PATH'] == before

@@ -24,7 +24,7 @@ def main():
             'build-essential python3-dev')
     try:
         print(f'Built: {cpu.build()}')
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise SystemExit(str(error)) from None
 
 

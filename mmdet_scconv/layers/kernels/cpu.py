@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import torch
 from torch import Tensor
@@ -39,14 +40,25 @@ def cpu_features(cpuinfo: str = '/proc/cpuinfo') -> str:
 
 def cache_folder() -> Path:
     """This package's folder in the user's cache, ``$XDG_CACHE_HOME``, by
-    default ``~/.cache``."""
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    default ``~/.cache``.
+
+    Raises:
+        OSError: If there is neither, as for a user without a home folder.
+    """
+    try:
+        cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    except RuntimeError as error:
+        raise OSError(f'{error} Set $XDG_CACHE_HOME') from None
     return Path(cache, 'mmdet_scconv')
 
 
 def library_path() -> Path:
     """Path of the compiled kernels. It differs by source, torch version and
-    kind of CPU, as machines may share a home folder."""
+    kind of CPU, as machines may share a home folder.
+
+    Raises:
+        OSError: As :func:`cache_folder`.
+    """
     key = hashlib.sha256(b''.join(map(Path.read_bytes, SOURCES))
                          + cpu_features().encode())
     return (cache_folder() /
@@ -56,22 +68,33 @@ def library_path() -> Path:
 def build() -> Path:
     """Compile the kernels for this machine; the path of the library.
 
+    Processes that do so at the same time wait for the first one.
+
     Raises:
         RuntimeError: If the compiler fails; shows its output.
+        OSError: If the cache cannot be written to.
     """
+    from filelock import FileLock  # torch needs it, too
     from torch.utils.cpp_extension import load  # imports setuptools
     path = library_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ninja_in_reach():
-        load(
-            NAME, [str(path) for path in SOURCES if path.suffix == '.cpp'],
-            # fast-math to vectorise min, max and rounding; when compiling
-            # only: in the link it would change the whole process's treatment
-            # of denormals
-            extra_cflags=['-O3', '-march=native', '-ffast-math', '-fopenmp'],
-            extra_ldflags=['-fopenmp'],
-            build_directory=str(path.parent),
-            is_python_module=False)
+    with FileLock(path.with_name('build.lock')), ninja_in_reach():
+        # torch's own lock, which a killed build leaves behind: the next one
+        # would wait for it without end
+        path.with_name('lock').unlink(missing_ok=True)
+        try:
+            load(
+                NAME, [str(path) for path in SOURCES if path.suffix == '.cpp'],
+                # fast-math to vectorise min, max and rounding; when compiling
+                # only: in the link it would change the whole process's
+                # treatment of denormals
+                extra_cflags=[
+                    '-O3', '-march=native', '-ffast-math', '-fopenmp'],
+                extra_ldflags=['-fopenmp'],
+                build_directory=str(path.parent),
+                is_python_module=False)
+        except CalledProcessError as error:  # not even its version
+            raise RuntimeError(str(error)) from error
     return path
 
 
