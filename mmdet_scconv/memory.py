@@ -11,8 +11,8 @@ def keep_freed_memory() -> None:
     system.
 
     glibc takes each map of more than 32 MB from the system anew, which fills
-    it with zeros page by page: a quarter of the time of a ResNet-50 on an
-    image of 800x1344. The process keeps the most that it has ever used.
+    it with zeros page by page: up to three tenths of the time of a ResNet-50
+    on an image of 800x1344. The process keeps the most that it has ever used.
     Without glibc nothing happens.
     """
     with suppress(AttributeError, OSError, TypeError):

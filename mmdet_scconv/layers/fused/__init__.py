@@ -25,6 +25,8 @@ autocast                             as without; gate and softmax at least
                                      in float32
 hooks or parametrizations inside     the definition, which runs them
 an empty input, the meta device      the definition
+second derivatives                   an error: ``implementation='reference'``
+                                     has them
 GPU, running statistics, Triton      kernels/triton_scconv where it fits and
                                      was right when compared, else as
                                      without it
