@@ -287,11 +287,6 @@ inline void add_both(float a, const T* x, float b, const float* y,
   for (int64_t i = 0; i < count; ++i) to[i] += a * widen(x[i]) + b * y[i];
 }
 
-inline float sigmoid(float z) {
-  z = std::min(std::max(z, -kLargestExponent), kLargestExponent);
-  return 1.f / (1.f + exponential(-z));
-}
-
 // The widths that the weights have.
 struct Widths {
   int64_t out, groups, in_group, taps, u, t;
@@ -545,8 +540,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fuse_weights(
       const float logits[] = {
           dot(conv, seen.data(), widths.kernel()) + dot(point1, mean, u) + b1,
           dot(point2, mean + u, t) + b2};
-      float beta1 = sigmoid(logits[0] - logits[1]);
-      float beta2 = sigmoid(logits[1] - logits[0]);
+      float beta1 = 1.f / one_plus_exp(logits[0] - logits[1]);
+      float beta2 = 1.f / one_plus_exp(logits[1] - logits[0]);
       if (!are_finite(logits, 2)) {  // as the definition's softmax
         beta1 = beta2 = std::numeric_limits<float>::quiet_NaN();
       }

@@ -76,4 +76,11 @@ inline float exponential(float z) {
       with_bits_of<float>((static_cast<int32_t>(n) + 127) << 23);
 }
 
+// 1 + exp(-z), the sigmoid's denominator. The SRU's logits are as large as they
+// like where sum(gamma) is near 0; beyond the bounds the sigmoid is 0 or 1 in
+// float beside any x.
+inline float one_plus_exp(float z, float bound = kLargestExponent) {
+  return 1.f + exponential(std::min(std::max(-z, -bound), bound));
+}
+
 }  // namespace mmdet_scconv

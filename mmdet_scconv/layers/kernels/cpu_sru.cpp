@@ -50,12 +50,6 @@ void add_moments(const T* x, const T* origin, int64_t begin, int64_t end,
   }
 }
 
-// 1 + exp(-z). Logits are as large as they like where sum(gamma) is near 0.
-// Beyond the bounds the sigmoid is 0 or 1 in float beside any x.
-inline float one_plus_exp(float z, float bound = kLargestExponent) {
-  return 1.f + exponential(std::min(std::max(-z, -bound), bound));
-}
-
 template <typename T>
 void gate(const T* x, const float* scale, const float* shift, float threshold,
           int64_t begin, int64_t end, int64_t half, T* first, T* second) {
