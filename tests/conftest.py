@@ -310,6 +310,14 @@ def torch_home():
     return home
 
 
+@pytest.fixture
+def without_home(monkeypatch):
+    """A user id that the system does not know, as in some containers."""
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr('pwd.getpwuid', dict().__getitem__)
+
+
 @pytest.fixture(scope='session')
 def kernel_cache():
     """An ``XDG_CACHE_HOME`` that holds the kernels for CPUs: built once

@@ -109,11 +109,7 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(build, tmp_path,
     assert str(tmp_path / 'file') in build()
 
 
-def test_no_home_folder(build, monkeypatch):
-    """A user id that the system does not know, as in some containers."""
-    monkeypatch.delenv('XDG_CACHE_HOME')
-    monkeypatch.delenv('HOME')
-    monkeypatch.setattr('pwd.getpwuid', dict().__getitem__)
+def test_no_home_folder(build, without_home):
     assert not cpu.load_library()
     assert build().endswith('Set $XDG_CACHE_HOME')
 

@@ -81,11 +81,7 @@ def test_a_full_disk_only_disables_the_cache(tmp_path, monkeypatch):
     assert not list(tmp_path.glob('*.pth'))
 
 
-def test_no_home_folder(monkeypatch):
-    """A user id that the system does not know, as in some containers."""
-    monkeypatch.delenv('XDG_CACHE_HOME')
-    monkeypatch.delenv('HOME')
-    monkeypatch.setattr('pwd.getpwuid', dict().__getitem__)
+def test_no_home_folder(without_home):
     assert once('key', lambda: dict(a=2)) == (dict(a=2), False)
 
 
